@@ -1,0 +1,1 @@
+//! The bridge to Python: the application side of a worker.

@@ -1,0 +1,1 @@
+//! RFC 3875 in the middle.

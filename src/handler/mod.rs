@@ -1,0 +1,3 @@
+//! What answers a request without Python: CGI scripts and static files.
+
+pub mod cgi;

@@ -1,0 +1,16 @@
+//! forkhorn: answers web requests with programs, by CGI, FastCGI and WSGI.
+//!
+//! A request's way, and the module of each step:
+//!
+//! | step | module | job |
+//! | --- | --- | --- |
+//! | 1 | [`worker`] | one event loop: listeners, connections, the pipes of scripts |
+//! | 2 | [`protocol`] | bytes to events, response parts to bytes; no socket, no clock of its own |
+//! | 3 | [`gateway`] | RFC 3875 meta-variables, routes, what a response may contain |
+//! | 4 | [`handler`] | CGI scripts, static files; applications are reached through [`worker::Application`] |
+//!
+//! [`master`] starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
+
+pub mod gateway;
+pub mod handler;
+pub mod protocol;

@@ -1,0 +1,3 @@
+//! Parses the command line, runs, reports. The only place that exits the process.
+
+fn main() {}
