@@ -11,6 +11,11 @@
 //!
 //! [`master`] starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
 
+pub mod channel;
+pub mod cli;
+pub mod config;
 pub mod gateway;
 pub mod handler;
+pub mod process;
 pub mod protocol;
+pub mod worker;

@@ -1,0 +1,166 @@
+//! Options, checked: what the master acts on and sends to its workers. Nothing is validated later.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod app;
+mod error;
+mod parse;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Preload, ScriptStderr, Serve};
+
+pub use address::Address;
+pub use app::{AppSource, AppSpec};
+pub use error::StartupError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListenerProtocol {
+    Http,
+    FastCgi,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListenerConfig {
+    pub protocol: ListenerProtocol,
+    pub address: Address,
+}
+
+/// What answers below a URL prefix.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MountTarget {
+    /// Index into [`Config::applications`].
+    Application(usize),
+    /// A directory of CGI scripts: absolute, symbolic links resolved.
+    Cgi(PathBuf),
+    /// A directory of files: absolute, symbolic links resolved.
+    Static(PathBuf),
+}
+
+/// A prefix is empty, or begins with a slash and does not end with one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    pub prefix: String,
+    pub target: MountTarget,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PythonConfig {
+    /// As found: absolute, or a name that was looked up in PATH. Not resolved, so that a virtual environment works.
+    pub interpreter: PathBuf,
+    pub virtualenv: Option<PathBuf>,
+    pub pythonpath: Vec<PathBuf>,
+    pub chdir: Option<PathBuf>,
+    pub env: Vec<(OsString, OsString)>,
+    pub preload: Preload,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessConfig {
+    pub workers: u16,
+    pub threads: u16,
+    /// `None`: no limit.
+    pub timeout: Option<Duration>,
+    pub graceful_timeout: Duration,
+    pub identity: Option<Identity>,
+    pub umask: Option<u32>,
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Whom workers and scripts run as, with all groups, looked up before anything is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub user_name: Option<String>,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CgiConfig {
+    pub timeout: Option<Duration>,
+    pub max_scripts: usize,
+    pub max_waiting: usize,
+    /// Added to every script's environment; computed meta-variables win over it.
+    pub env: Vec<(OsString, OsString)>,
+    pub pass_authorization: bool,
+    pub stderr: ScriptStderr,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LimitConfig {
+    pub max_body_bytes: u64,
+    pub max_head_bytes: usize,
+    pub max_fields: usize,
+    pub max_uri_bytes: usize,
+    pub spool_threshold_bytes: u64,
+    pub spool_dir: PathBuf,
+    pub max_output_bytes: u64,
+    pub head_timeout: Duration,
+    pub body_timeout: Duration,
+    pub send_timeout: Duration,
+    pub keep_alive_timeout: Duration,
+    pub max_connections: usize,
+    pub max_queue: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrustConfig {
+    pub remote_user: bool,
+    /// Peers that may use FastCGI listeners over TCP, separated by commas; `None`: everybody.
+    pub web_server_addrs: Option<String>,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccessLogConfig {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    pub applications: Vec<AppSpec>,
+    /// Longest prefix first, so that the first match is the right one.
+    pub mounts: Vec<Mount>,
+    pub document_root: Option<PathBuf>,
+    pub listeners: Vec<ListenerConfig>,
+    pub socket_mode: u32,
+    pub backlog: u32,
+    pub url_scheme: String,
+    pub python: Option<PythonConfig>,
+    pub processes: ProcessConfig,
+    pub cgi: CgiConfig,
+    pub limits: LimitConfig,
+    pub trust: TrustConfig,
+    pub access_log: AccessLogConfig,
+    pub log_level: String,
+}
+
+impl Config {
+    /// Checks everything that can be checked before anything is opened or started.
+    pub fn resolve(serve: Serve) -> Result<Config, StartupError> {
+        parse::resolve(serve)
+    }
+
+    /// The limits of one connection, for both protocols.
+    pub fn connection_limits(&self) -> crate::protocol::Limits {
+        let limits = &self.limits;
+        crate::protocol::Limits {
+            max_head_bytes: limits.max_head_bytes,
+            max_fields: limits.max_fields,
+            max_uri_bytes: limits.max_uri_bytes,
+            max_body_bytes: limits.max_body_bytes,
+            head_timeout: limits.head_timeout,
+            body_timeout: limits.body_timeout,
+            keep_alive_timeout: limits.keep_alive_timeout,
+            ..crate::protocol::Limits::default()
+        }
+    }
+}

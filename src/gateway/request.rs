@@ -1,0 +1,59 @@
+//! One request without a protocol: meta-variables and a body.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::MetaVariables;
+
+/// Who is on the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Ip(SocketAddr),
+    Unix,
+}
+
+/// What a connection adds to the meta-variables of its requests.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub peer: Peer,
+    /// The address that was connected to; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+}
+
+/// A complete body.
+#[derive(Debug, Clone, Default)]
+pub enum Body {
+    #[default]
+    Empty,
+    Memory(Bytes),
+    /// Spooled to a file that has no name any more; read it from offset 0.
+    File {
+        file: Arc<File>,
+        length: u64,
+    },
+}
+
+impl Body {
+    /// In bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Body::Empty => 0,
+            Body::Memory(bytes) => bytes.len() as u64,
+            Body::File { length, .. } => *length,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A request as handlers see it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub meta: MetaVariables,
+    pub body: Body,
+}
