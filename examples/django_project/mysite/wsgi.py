@@ -1,0 +1,9 @@
+"""The WSGI application of the project: `--mount /django=mysite.wsgi` with this project on the Python path."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+
+application = get_wsgi_application()
