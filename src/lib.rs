@@ -16,6 +16,8 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod handler;
+pub mod logger;
 pub mod process;
 pub mod protocol;
+pub mod sys;
 pub mod worker;

@@ -1,0 +1,91 @@
+//! The log on standard error: one format for the master and all that it starts.
+//!
+//! `2026-11-23T08:00:01.123Z INFO  worker 0 [4711] forkhorn::worker: message`
+//!
+//! Much of what is logged was written by others. Control characters are escaped, and further lines of a message are
+//! marked, so that nobody can write a line that looks like ours, or send commands to a terminal.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::str::FromStr;
+use std::sync::RwLock;
+
+use log::LevelFilter;
+
+/// Stands before every further line of a message.
+const CONTINUATION: &str = "  | ";
+
+/// Which process logs.
+static NAME: RwLock<String> = RwLock::new(String::new());
+
+/// Sets the logger of this process up. `level` is a name of `--log-level`, `name` stands in every line. A second call
+/// changes both.
+pub fn init(level: &str, name: &str) {
+    let level = LevelFilter::from_str(level).unwrap_or(LevelFilter::Info);
+    rename(name);
+    // An error means that there is a logger already: ours, since nothing else sets one.
+    let _ = env_logger::Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .write_style(env_logger::WriteStyle::Never)
+        .format(|buffer, record| {
+            let line = format_line(
+                &buffer.timestamp_millis().to_string(),
+                record.level(),
+                std::process::id(),
+                record.target(),
+                &record.args().to_string(),
+            );
+            buffer.write_all(line.as_bytes())
+        })
+        .try_init();
+    log::set_max_level(level);
+}
+
+/// From now on this process is called `name`: a worker that was forked by a template.
+pub fn rename(name: &str) {
+    let mut current = NAME.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    current.clear();
+    current.push_str(name);
+}
+
+fn format_line(time: &str, level: log::Level, pid: u32, target: &str, message: &str) -> String {
+    let name = NAME.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut line = String::with_capacity(message.len() + 96);
+    let _ = write!(line, "{time} {level:<5} {name} [{pid}] {target}: ");
+    for (index, part) in message.trim_end_matches('\n').split('\n').enumerate() {
+        if index > 0 {
+            line.push('\n');
+            line.push_str(CONTINUATION);
+        }
+        escape_into(&mut line, part);
+    }
+    line.push('\n');
+    line
+}
+
+/// Escapes the control characters of one line, but the tab.
+fn escape_into(line: &mut String, text: &str) {
+    for character in text.chars() {
+        match character.is_control() && character != '\t' {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_can_not_forge_a_line() {
+        for (message, expected) in [
+            ("ready", "T INFO   [1] t: ready\n"),
+            ("a\nb\n", "T INFO   [1] t: a\n  | b\n"),
+            ("a\r\nT ERROR x", "T INFO   [1] t: a\\r\n  | T ERROR x\n"),
+            ("\x1b[2J\t\u{9b}\u{7f}\0é", "T INFO   [1] t: \\u{1b}[2J\t\\u{9b}\\u{7f}\\u{0}é\n"),
+        ] {
+            assert_eq!(format_line("T", log::Level::Info, 1, "t", message), expected);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Messages with descriptors (SCM_RIGHTS, unix(7)), and descriptors that the process was started with.
+
+#![allow(unsafe_code, reason = "control messages and inherited descriptors are raw memory and raw numbers")]
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+/// The kernel's SCM_MAX_FD: more descriptors can't go with one message.
+pub(crate) const MAX_DESCRIPTORS: usize = 253;
+
+/// Bytes of a control buffer for `MAX_DESCRIPTORS`, in units that align it as `cmsghdr` wants.
+const CONTROL_WORDS: usize = 8 + MAX_DESCRIPTORS / 2;
+
+/// What [`receive_message`] found.
+pub(crate) struct Received {
+    /// Bytes that were written to the buffer.
+    pub(crate) length: usize,
+    /// The message was longer than the buffer, or brought more descriptors than were allowed.
+    pub(crate) truncated: bool,
+    /// CLOEXEC is set on each.
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// Sends one message as a whole or not at all, without blocking and without SIGPIPE.
+pub(crate) fn send_message(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None) {
+            Err(nix::Error::EINTR) => {}
+            result => return result.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Receives one message. At most `max_descriptors` descriptors are accepted; the others are closed and `truncated` is
+/// set. A length of 0 is the end of the connection.
+pub(crate) fn receive_message(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    max_descriptors: usize,
+    blocking: bool,
+) -> io::Result<Received> {
+    let mut control = [0u64; CONTROL_WORDS];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let flags = libc::MSG_CMSG_CLOEXEC | if blocking { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: all fields of msghdr are integers or pointers, for which zero is a value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    let length = loop {
+        message.msg_control =
+            if max_descriptors == 0 { std::ptr::null_mut() } else { control.as_mut_ptr().cast() };
+        message.msg_controllen = if max_descriptors == 0 { 0 } else { mem::size_of_val(&control) };
+        // SAFETY: the header points to `part` and `control`, which live on this frame, and `part` to `buffer`, which
+        // is borrowed for the whole call; the lengths are theirs.
+        let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) };
+        if let Ok(length) = usize::try_from(length) {
+            break length;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    let mut descriptors = descriptors_of(&message);
+    let truncated =
+        message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 || descriptors.len() > max_descriptors;
+    descriptors.truncate(max_descriptors);
+    Ok(Received { length, truncated, descriptors })
+}
+
+/// Takes ownership of every descriptor that came with a message that recvmsg has just filled in.
+fn descriptors_of(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut found = Vec::new();
+    // SAFETY: `message` was filled in by recvmsg, and its control buffer is alive in the caller.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header inside the control buffer.
+    while let Some(control) = unsafe { header.as_ref() } {
+        if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: CMSG_LEN only computes.
+            let overhead = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = control.cmsg_len.saturating_sub(overhead) / mem::size_of::<RawFd>();
+            // SAFETY: the kernel has written `cmsg_len` bytes from this header on.
+            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+            for index in 0..count {
+                // SAFETY: `index` is below the number of descriptors in the data, which need not be aligned. The
+                // kernel has just opened each of them for this process, so nobody else owns it.
+                found.push(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
+            }
+        }
+        // SAFETY: as for CMSG_FIRSTHDR.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    found
+}
+
+/// A descriptor that this process was started with becomes owned, as a duplicate with CLOEXEC above 2; the original is
+/// closed if it is above 2. `None` if it is not open.
+pub(crate) fn adopt_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
+    // SAFETY: fcntl takes any number and answers EBADF for one that is not open.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::EBADF) { Ok(None) } else { Err(error) };
+    }
+    if number > 2 {
+        // SAFETY: the caller says that this number was inherited, hence nothing in this process owns it.
+        unsafe { libc::close(number) };
+    }
+    // SAFETY: fcntl has just made it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
+}

@@ -1,0 +1,96 @@
+//! The template's fork: twice, so that the worker's parent becomes the master, which is its subreaper.
+
+#![allow(unsafe_code, reason = "fork(2)")]
+
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// In which process [`fork_worker`] has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The caller's own. The worker runs, and its parent is no longer this process.
+    Template { worker: i32 },
+    /// The new one.
+    Worker,
+}
+
+/// Copies the calling process into a worker whose parent is the next subreaper up, the master.
+///
+/// The process in between only forks and exits; it runs no hook and no destructor. When this returns in the template,
+/// that process is gone and reaped. In the worker the same may take a moment longer:
+/// [`WorkerStart::into_worker`](crate::process::WorkerStart::into_worker) waits for it.
+///
+/// The interpreter's own hooks belong around the call: `PyOS_BeforeFork` before, `PyOS_AfterFork_Parent` after it in
+/// the template and when it fails, `PyOS_AfterFork_Child` in the worker.
+///
+/// # Errors
+/// What pipe2, either fork or waitpid said. No worker exists then.
+///
+/// # Safety
+/// The calling process must be fit to go on after a fork: only one thread, or whoever called has made sure that none of
+/// the others holds a lock that the worker will want.
+pub unsafe fn fork_worker() -> io::Result<Forked> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // SAFETY: the caller vouches for the state of the process. The child only makes system calls until it exits, or
+    // is the worker, for which the caller vouches too.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            // SAFETY: as above: the process in between is a copy of one thread.
+            let worker = unsafe { libc::fork() };
+            if worker == 0 {
+                return Ok(Forked::Worker);
+            }
+            let answer = if worker > 0 { worker } else { -errno() };
+            report_and_exit(&writer, answer)
+        }
+        between => {
+            drop(writer);
+            let answer = read_answer(reader);
+            wait_for(between)?;
+            match answer? {
+                worker if worker > 0 => Ok(Forked::Template { worker }),
+                error => Err(io::Error::from_raw_os_error(error.saturating_neg())),
+            }
+        }
+    }
+}
+
+fn errno() -> i32 {
+    nix::Error::last_raw()
+}
+
+/// Ends the process in between: tells the template the worker's pid, or the negated errno.
+fn report_and_exit(writer: &OwnedFd, answer: i32) -> ! {
+    let bytes = answer.to_ne_bytes();
+    // SAFETY: the pointer and the length are those of `bytes`, the descriptor is open. Four bytes go into an empty pipe
+    // at once. `_exit` runs no destructor and no atexit handler of the copied process, as it must not.
+    unsafe {
+        libc::write(writer.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        libc::_exit(0)
+    }
+}
+
+fn read_answer(reader: OwnedFd) -> io::Result<i32> {
+    let mut bytes = [0; 4];
+    // read_exact goes on after EINTR.
+    std::fs::File::from(reader).read_exact(&mut bytes)?;
+    Ok(i32::from_ne_bytes(bytes))
+}
+
+fn wait_for(pid: i32) -> io::Result<()> {
+    loop {
+        // SAFETY: waitpid accepts a null status.
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } == pid {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // An application that ignores SIGCHLD has its children reaped by the kernel.
+            Some(libc::ECHILD) => return Ok(()),
+            _ => return Err(error),
+        }
+    }
+}

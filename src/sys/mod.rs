@@ -1,0 +1,11 @@
+//! The unsafe corner: what neither std nor nix offers safely. Each block says why its contract holds.
+
+mod command;
+mod descriptors;
+mod fork;
+mod wait;
+
+pub(crate) use command::{as_identity, in_clean_state};
+pub(crate) use descriptors::{MAX_DESCRIPTORS, adopt_inherited, receive_message, send_message};
+pub use fork::{Forked, fork_worker};
+pub(crate) use wait::{is_child, reap};
