@@ -63,6 +63,21 @@ impl Output {
         }
     }
 
+    /// Overwrites bytes that were appended by [`copy`](Self::copy): those that begin `from_end` bytes before the end of
+    /// what waits. False, and nothing changes, unless all from there to the end still waits and was copied. A record
+    /// can so grow after its header was appended, as long as no byte of it has been written.
+    #[must_use]
+    pub fn amend(&mut self, from_end: usize, bytes: &[u8]) -> bool {
+        match self.queue.back() {
+            Some(&Queued::Copied(length)) if from_end <= length && bytes.len() <= from_end => {
+                let start = self.copied.len() - from_end;
+                self.copied[start..start + bytes.len()].copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Appends without a copy, where that pays.
     pub fn share(&mut self, bytes: Bytes) {
         if bytes.len() < SHARE_FROM_BYTES {
@@ -184,6 +199,27 @@ mod tests {
             assert_eq!(output.len(), expected.len() as u64);
             assert_eq!(drained(&mut output, step), expected);
         }
+    }
+
+    #[test]
+    fn only_copied_bytes_that_still_wait_can_be_amended() {
+        let mut output = Output::default();
+        assert!(!output.amend(0, b""), "nothing waits");
+        output.copy(b"header");
+        output.copy(b" content");
+        assert!(output.amend(14, b"HEAD"));
+        assert!(!output.amend(15, b"x"), "starts before the first byte");
+        assert!(!output.amend(2, b"xyz"), "reaches past the end");
+        output.consume(1);
+        assert!(!output.amend(14, b"head"), "its first byte has been written");
+        assert!(output.amend(13, b"ead"));
+        output.share(Bytes::from(vec![b'x'; SHARE_FROM_BYTES]));
+        assert!(!output.amend(4, b"xxxx"), "shared bytes are not ours");
+        output.copy(b"after");
+        assert!(output.amend(5, b"A"));
+        assert!(!output.amend(6, b"A"), "its first byte is shared");
+        let all = drained(&mut output, 1000);
+        assert!(all.starts_with(b"eader contentx") && all.ends_with(b"xAfter"));
     }
 
     #[test]
