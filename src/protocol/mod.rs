@@ -44,7 +44,8 @@ pub use response::{
     InvalidField, ResponseHead, default_reason, is_field_value, is_hop_by_hop, is_token, parse_content_length,
 };
 
-/// Which request of a connection: FastCGI's request ID (§3.3); in HTTP a number that counts up.
+/// Which request of a connection. In HTTP a number that counts up. FastCGI: the request ID (§3.3) in the low 16 bits,
+/// a number that counts up above them, so that a late part of an ended request cannot reach the next one with its ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
 

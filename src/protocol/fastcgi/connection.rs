@@ -1,0 +1,365 @@
+//! The verbs of a FastCGI connection: bytes in, events out, answers in, bytes out. Records are read in `intake`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::answer::Answers;
+use super::intake::Target;
+use super::management::Capabilities;
+use super::record::Framing;
+use super::request::{Answer, Phase, Request};
+use crate::protocol::{Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart};
+
+/// Events that one call of [`Connection::receive`] makes before it keeps bytes for later: a request with its body.
+const EVENTS_AHEAD: usize = 4;
+
+/// Larger buffers of a head are not kept for the next one.
+const SPARE_HEAD_BYTES: usize = 16 * 1024;
+const SPARE_HEAD_FIELDS: usize = 512;
+
+/// The application's side of a FastCGI connection, for the role of a responder (FastCGI 1.0 §6.2).
+///
+/// Several requests may be under way at once, up to [`Limits::max_requests`]; those beyond are ended with
+/// FCGI_OVERLOADED. Requests for other roles are ended with FCGI_UNKNOWN_ROLE. Management records are answered without
+/// the caller. See the [module](super) for an example.
+///
+/// - The event of a request whose CONTENT_LENGTH is absent or empty waits for the first STDIN record, because only that
+///   tells whether there is a body.
+/// - After [`Event::Reject`] the caller sends its answer as usual; what the peer still sends for the request is discarded.
+/// - After [`Event::Abort`] the request is over: END_REQUEST is already on its way.
+/// - Parts that are sent for a request that is over are ignored.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) limits: Arc<Limits>,
+    pub(super) capabilities: Option<Capabilities>,
+    /// What has not been read as records; empty buffers are released.
+    input: BytesMut,
+    pub(super) framing: Framing,
+    pub(super) target: Target,
+    /// The content of a GET_VALUES record, as far as it has come.
+    pub(super) question: Vec<u8>,
+    /// In no order.
+    pub(super) requests: Vec<Request>,
+    /// Counts requests, see [`RequestId`].
+    pub(super) serial: u16,
+    pub(super) events: VecDeque<Event>,
+    pub(super) answers: Answers,
+    spare: Option<RequestHead>,
+    failed: Option<ProtocolError>,
+    /// No new request is taken, and after the last one the connection closes.
+    pub(super) closing: bool,
+    /// As `closing`, as soon as the request has begun of which the first bytes had come.
+    closing_after_next: bool,
+    eof: bool,
+    /// The caller has polled until there was nothing more: what is missing now is for the peer to send.
+    waits_for_peer: bool,
+    /// The latest time that the caller told.
+    pub(super) now: Instant,
+    /// When the first byte of the present record came; of the next one between two.
+    pub(super) record_began: Instant,
+    /// When a connection without a request closes; `None` beyond the end of time.
+    idle_deadline: Option<Instant>,
+}
+
+impl Connection {
+    /// A connection that was accepted at `now`.
+    pub fn new(limits: Arc<Limits>, now: Instant) -> Self {
+        let idle_deadline = now.checked_add(limits.head_timeout);
+        Connection {
+            limits,
+            capabilities: None,
+            input: BytesMut::new(),
+            framing: Framing::default(),
+            target: Target::Discard,
+            question: Vec::new(),
+            requests: Vec::new(),
+            serial: 0,
+            events: VecDeque::new(),
+            answers: Answers::default(),
+            spare: None,
+            failed: None,
+            closing: false,
+            closing_after_next: false,
+            eof: false,
+            waits_for_peer: true,
+            now,
+            record_began: now,
+            idle_deadline,
+        }
+    }
+
+    /// What FCGI_GET_VALUES is told. Without it only FCGI_MPXS_CONNS is answered, which is always 1.
+    pub fn set_capabilities(&mut self, capabilities: Capabilities) {
+        self.capabilities = Some(capabilities);
+    }
+
+    /// Takes bytes from the peer, in any split. What can't be used at once is kept, so the caller polls until `None`
+    /// before it feeds more.
+    ///
+    /// A caller that stopped reading because it could not use more bytes calls this when it reads again, with no bytes
+    /// if there are none: the peer's time for a body begins anew.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        self.see_time(now);
+        if self.is_over() {
+            return;
+        }
+        if bytes.is_empty() {
+            return self.renew_body_deadlines();
+        }
+        if self.is_at_border() {
+            self.record_began = now;
+        }
+        self.waits_for_peer = false;
+        let mut rest = bytes;
+        if self.input.is_empty() {
+            // The usual request is used where it lies.
+            while self.events.len() < EVENTS_AHEAD && self.advance(&mut rest) {}
+            if self.is_over() {
+                return;
+            }
+        }
+        self.input.extend_from_slice(rest);
+    }
+
+    /// The peer will send no more. Requests that are not ended are aborted, after what came before.
+    pub fn receive_eof(&mut self) {
+        self.eof = true;
+    }
+
+    /// What the peer did next. `None`: feed me. An error closes the connection, and there is nothing to say.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        if self.events.is_empty() {
+            // Also without bytes: a record may be at its end.
+            let mut input = std::mem::take(&mut self.input);
+            while self.events.is_empty() && self.advance(&mut input) {}
+            // A connection without bytes to keep holds no buffer.
+            if !input.is_empty() && !self.is_over() {
+                self.input = input;
+            }
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        self.waits_for_peer = true;
+        // The bytes that were there became a request, or a management record with nothing behind it.
+        self.closing |= self.closing_after_next && (!self.requests.is_empty() || self.is_at_border());
+        Ok(if self.eof { self.abort_next() } else { None })
+    }
+
+    /// Sends a part of a response. Parts for a request that is over, bodies without a head or where there is none
+    /// (HEAD, 304), and heads of interim responses, which FastCGI does not have, are ignored.
+    pub fn send(&mut self, id: RequestId, part: ResponsePart<'_>, now: Instant) {
+        self.see_time(now);
+        let Some(index) = self.requests.iter().position(|request| request.id == id) else { return };
+        let request = &mut self.requests[index];
+        let number = request.wire_id();
+        match part {
+            ResponsePart::Head(head) => {
+                if request.answer == Answer::Awaited && !(100..200).contains(&head.status) {
+                    request.answer = Answer::Begun { has_body: head.has_body };
+                    self.answers.head(number, head);
+                }
+            }
+            ResponsePart::Body(bytes) if request.has_body_to_send() => self.answers.stdout(number, bytes),
+            ResponsePart::SharedBody(bytes) if request.has_body_to_send() => {
+                self.answers.stdout_shared(number, bytes);
+            }
+            ResponsePart::FileBody { file, offset, length } if request.has_body_to_send() => {
+                self.answers.stdout_file(number, &file, offset, length);
+            }
+            ResponsePart::Body(_) | ResponsePart::SharedBody(_) | ResponsePart::FileBody { .. } => {}
+            ResponsePart::End => {
+                self.answers.end(number, request.stderr_is_open, 0);
+                self.remove(index);
+            }
+            ResponsePart::Broken => self.break_off(index),
+        }
+    }
+
+    /// Sends bytes to the web server's error log (FCGI_STDERR, §5.3). Ignored for a request that is over.
+    pub fn send_stderr(&mut self, id: RequestId, bytes: &[u8]) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.id == id) {
+            request.stderr_is_open |= !bytes.is_empty();
+            self.answers.stderr(request.wire_id(), bytes);
+        }
+    }
+
+    /// What waits to be written.
+    pub fn output(&mut self) -> &mut Output {
+        self.answers.output()
+    }
+
+    /// Gives the buffers of a head back for a next request. Large ones are freed.
+    pub fn recycle(&mut self, mut head: RequestHead) {
+        let is_small =
+            head.bytes.capacity() <= SPARE_HEAD_BYTES && head.fields.capacity() <= SPARE_HEAD_FIELDS;
+        if is_small && head.bytes.capacity() > 0 && self.spare.is_none() {
+            head.clear();
+            self.spare = Some(head);
+        }
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) wants to be called. `None` while the peer owes nothing, and while there are
+    /// events to poll.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.is_over() || !self.waits_for_peer {
+            return None;
+        }
+        if self.requests.is_empty() {
+            return self.deadline_without_request();
+        }
+        self.requests.iter().filter_map(|request| request.deadline).min()
+    }
+
+    /// Ends what is late: a body is rejected with 408, a connection without a complete head closes.
+    pub fn on_deadline(&mut self, now: Instant) {
+        self.see_time(now);
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if self.requests.is_empty() {
+            if self.is_at_border() && !self.answers.output().is_empty() {
+                // The peer is still busy with the last answer.
+                self.idle_deadline = now.checked_add(self.limits.keep_alive_timeout);
+            } else {
+                self.closing = true;
+            }
+            return;
+        }
+        let is_alone = self.requests.len() == 1;
+        for request in &mut self.requests {
+            if request.deadline.is_some_and(|deadline| deadline <= now) {
+                if request.phase == Phase::Params && is_alone {
+                    // The web server is still sending its head and expects no answer.
+                    self.requests.clear();
+                    self.closing = true;
+                    return;
+                }
+                request.reject(ProtocolError::new(408, "the peer stopped sending"), &mut self.events);
+            }
+        }
+    }
+
+    /// The connection is to be closed, once the output is written.
+    pub fn wants_close(&self) -> bool {
+        self.is_over() && self.events.is_empty()
+    }
+
+    /// No request is under way, and no byte of a next one has come. Output may still wait.
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.events.is_empty() && self.is_at_border()
+    }
+
+    /// Finishes the requests of which a byte has come, then wants to close. Others are ended with FCGI_OVERLOADED.
+    pub fn drain(&mut self) {
+        if self.requests.is_empty() && !self.is_idle() {
+            self.closing_after_next = true;
+        } else {
+            self.closing = true;
+        }
+    }
+
+    /// Nothing more is read.
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || (self.closing && self.requests.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(super) fn input_capacity(&self) -> usize {
+        self.input.capacity()
+    }
+
+    fn is_at_border(&self) -> bool {
+        self.input.is_empty() && self.framing.is_between_records()
+    }
+
+    /// Time never runs backwards.
+    fn see_time(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn renew_body_deadlines(&mut self) {
+        let deadline = self.now.checked_add(self.limits.body_timeout);
+        for request in self.requests.iter_mut().filter(|request| request.phase == Phase::Stdin) {
+            request.deadline = deadline;
+        }
+    }
+
+    fn deadline_without_request(&self) -> Option<Instant> {
+        if self.is_at_border() {
+            self.idle_deadline
+        } else {
+            self.record_began.checked_add(self.limits.head_timeout)
+        }
+    }
+
+    /// Reads one step; false when there is nothing more to do.
+    fn advance(&mut self, source: &mut impl super::record::Source) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        self.read_step(source).unwrap_or_else(|error| {
+            self.failed = Some(error.at(self.framing.record_offset()));
+            false
+        })
+    }
+
+    pub(super) fn take_spare_head(&mut self) -> RequestHead {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// The request has ended, and END_REQUEST has been sent as far as it should be.
+    pub(super) fn remove(&mut self, index: usize) {
+        let request = self.requests.swap_remove(index);
+        self.recycle(request.head);
+        self.ended(request.keep_conn);
+    }
+
+    /// A request with or without FCGI_KEEP_CONN has ended, or was refused.
+    pub(super) fn ended(&mut self, keep_conn: bool) {
+        self.closing |= !keep_conn;
+        if self.requests.is_empty() {
+            self.idle_deadline = self.now.checked_add(self.limits.keep_alive_timeout);
+        }
+    }
+
+    /// nginx takes END_REQUEST for the end of a complete answer, so it is not sent. Only when other requests would
+    /// suffer from a connection that ends at once, it is, with a status that says that something failed.
+    fn break_off(&mut self, index: usize) {
+        self.closing = true;
+        if self.requests.len() > 1 {
+            let request = &self.requests[index];
+            self.answers.end(request.wire_id(), request.stderr_is_open, 1);
+        }
+        self.remove(index);
+    }
+
+    /// After the end of the peer's bytes.
+    fn abort_next(&mut self) -> Option<Event> {
+        self.closing = true;
+        self.input = BytesMut::new();
+        while let Some(request) = self.requests.pop() {
+            if request.phase != Phase::Rejected {
+                return Some(Event::Abort { id: request.id });
+            }
+        }
+        None
+    }
+
+    pub(super) fn body_deadline(&self) -> Option<Instant> {
+        self.now.checked_add(self.limits.body_timeout)
+    }
+
+    pub(super) fn push_stdin(&mut self, index: usize, wanted: Bytes, surplus: usize) {
+        let deadline = self.body_deadline();
+        if let Some(request) = self.requests.get_mut(index) {
+            request.stdin(wanted, surplus, deadline, &mut self.events);
+        }
+    }
+}
