@@ -39,12 +39,13 @@ install_missing() {
     command -v apt-get >/dev/null || fail "missing, and there is no apt-get to install them: ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
     (
-        # Debian asks this program before it starts a service; 101 forbids it. An existing one is left alone.
+        # Debian asks this program before it starts a service; 101 forbids it. Somebody else's is left alone; ours is
+        # there already if an earlier run was killed.
         policy=/usr/sbin/policy-rc.d
-        if [ ! -e "$policy" ]; then
+        if [ ! -e "$policy" ] || grep -q forkhorn "$policy"; then
             trap 'as_root rm -f "$policy"' EXIT
             trap 'exit 1' HUP INT TERM
-            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+            printf '#!/bin/sh\n# For a moment: forkhorn is installing packages.\nexit 101\n' | as_root tee "$policy" >/dev/null
             as_root chmod 755 "$policy"
         fi
         as_root apt-get -qq update
