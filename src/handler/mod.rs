@@ -1,3 +1,10 @@
 //! What answers a request without Python: CGI scripts and static files.
 
+#![forbid(unsafe_code)]
+
 pub mod cgi;
+mod error;
+mod printable;
+
+pub use error::HandlerError;
+pub(crate) use printable::printable;

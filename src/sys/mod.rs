@@ -3,6 +3,7 @@
 mod command;
 mod descriptors;
 mod fork;
+pub(crate) mod spawn;
 mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};

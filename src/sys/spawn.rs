@@ -1,0 +1,303 @@
+//! Starting a process without a copy of ours: posix_spawn(3), which glibc and musl build on `vfork`, so that neither the
+//! size of the heap nor a Python interpreter in it matters. Also its end: a pidfd, and waitid(2).
+//!
+//! Neighbour: `handler::cgi`, which decides what is started and when it is ended.
+
+#![allow(unsafe_code, reason = "posix_spawn, waitid and a write that raises no SIGPIPE have no safe form")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, pipe2};
+
+/// What is to be started.
+pub(crate) struct Program<'a> {
+    pub path: &'a CStr,
+    /// The only element of argv.
+    pub name: &'a CStr,
+    /// `NAME=value`, all of it: nothing is inherited.
+    pub environment: &'a [CString],
+    pub directory: &'a CStr,
+    /// Descriptors 0, 1 and 2 of the process, each above 2 in ours (see [`pipe`]).
+    pub standard: [BorrowedFd<'a>; 3],
+}
+
+/// A process that was started, and leads a process group of its own.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: Pid,
+    exit: Option<OwnedFd>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Status(i32),
+    Signal(i32),
+    /// Somebody else has waited for it: SIGCHLD is ignored in this process, or an application waits for any child.
+    Unknown,
+}
+
+/// Starts a process: default signals, an empty signal mask, a process group of its own, our umask, and no descriptor but
+/// 0, 1 and 2.
+///
+/// # Errors
+/// What execve(2), chdir(2) or clone(2) said; the program has not run then.
+pub(crate) fn spawn(program: &Program<'_>) -> io::Result<Child> {
+    let actions = file_actions(program)?;
+    let attributes = attributes()?;
+    let argv = [program.name.as_ptr().cast_mut(), ptr::null_mut()];
+    let mut environment: Vec<*mut c_char> =
+        program.environment.iter().map(|variable| variable.as_ptr().cast_mut()).collect();
+    environment.push(ptr::null_mut());
+    let mut pid = 0;
+    // SAFETY: `path` and both arrays are NUL-terminated and outlive the call, as do the initialised objects behind
+    // `actions` and `attributes`; the strings are not written to, `*mut` is only the C prototype.
+    check(unsafe {
+        libc::posix_spawn(
+            &mut pid,
+            program.path.as_ptr(),
+            &actions.0,
+            &attributes.0,
+            argv.as_ptr(),
+            environment.as_ptr(),
+        )
+    })?;
+    Ok(Child { pid: Pid::from_raw(pid), exit: open_pidfd(pid) })
+}
+
+impl Child {
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Readable once the process has ended. `None` where the kernel has no pidfd (before Linux 5.3), or where we have no
+    /// descriptor left: then ask [`wait`](Self::wait) from time to time.
+    pub fn exit_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.exit.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How the process ended, if it has. Without `reap` it stays a zombie, so that its process group's number can't be
+    /// given to anybody else.
+    pub fn wait(&self, reap: bool) -> Option<Exit> {
+        let keep = if reap { 0 } else { libc::WNOWAIT };
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        loop {
+            // SAFETY: `info` is valid for writes, and all zero is a valid siginfo_t.
+            let result = unsafe {
+                libc::waitid(
+                    libc::P_PID,
+                    self.pid.as_raw().unsigned_abs(),
+                    info.as_mut_ptr(),
+                    libc::WEXITED | libc::WNOHANG | keep,
+                )
+            };
+            match Errno::result(result) {
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                // ECHILD: it was ours, and is gone.
+                Err(_) => return Some(Exit::Unknown),
+            }
+        }
+        // SAFETY: it was zeroed, and perhaps filled by waitid(2).
+        let info = unsafe { info.assume_init() };
+        // SAFETY: for WEXITED the kernel fills the fields of SIGCHLD; where it filled nothing they are zero.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        match (pid, info.si_code) {
+            (0, _) => None,
+            (_, libc::CLD_EXITED) => Some(Exit::Status(status)),
+            _ => Some(Exit::Signal(status)),
+        }
+    }
+
+    /// Sends a signal to the whole process group. Only while the process has not been reaped: after that the group's
+    /// number may belong to somebody else.
+    pub fn signal_group(&self, signal: Signal) {
+        // ESRCH and EPERM: nobody is left, or somebody changed his user; there is nothing else to try.
+        if let Err(error) = killpg(self.pid, signal) {
+            log::debug!("signal {signal} to the process group {}: {error}", self.pid);
+        }
+    }
+}
+
+/// A pipe (read end, write end), closed on exec, both ends above 2.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    Ok((above_standard(read)?, above_standard(write)?))
+}
+
+/// Makes reads and writes on this end of a pipe return instead of wait; the other end is not touched.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// A descriptor above 2: dup2(2) of the three standard descriptors can't overwrite it.
+pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: fcntl(2) has just made this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Bytes that wait in a pipe.
+pub(crate) fn available(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: c_int = 0;
+    // SAFETY: FIONREAD writes one int, and `count` is one.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// write(2) that raises no SIGPIPE: an application in this process may have set that signal back to its default, and a
+/// script that closes its input would then end the worker.
+pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
+    let mut pipe_signal = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both sets are valid for writes; sigemptyset initialises the first before it is read.
+    unsafe {
+        libc::sigemptyset(pipe_signal.as_mut_ptr());
+        libc::sigaddset(pipe_signal.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, pipe_signal.as_ptr(), before.as_mut_ptr());
+    }
+    let written = nix::unistd::write(fd, bytes);
+    // SAFETY: pthread_sigmask has initialised `before`; it fails only for an unknown first argument.
+    unsafe {
+        if written == Err(Errno::EPIPE) && libc::sigismember(before.as_ptr(), libc::SIGPIPE) == 0 {
+            // The signal was raised for this thread and is pending: take it away before it is unblocked.
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(pipe_signal.as_ptr(), ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+    }
+    written
+}
+
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: it is made by `file_actions` only, initialised.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+fn file_actions(program: &Program<'_>) -> io::Result<FileActions> {
+    let mut actions = MaybeUninit::uninit();
+    // SAFETY: valid for writes.
+    check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+    // SAFETY: the call above succeeded and has initialised it.
+    let mut actions = FileActions(unsafe { actions.assume_init() });
+    for (target, fd) in (0..).zip(program.standard) {
+        // SAFETY: initialised.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut actions.0, fd.as_raw_fd(), target) })?;
+    }
+    // SAFETY: initialised; the path is NUL-terminated, and copied.
+    check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut actions.0, program.directory.as_ptr()) })?;
+    close_others(&mut actions)?;
+    Ok(actions)
+}
+
+/// Our own descriptors are all closed on exec, but a library of the application may have opened some that are not.
+fn close_others(actions: &mut FileActions) -> io::Result<()> {
+    if let Some(add_close_from) = add_close_from() {
+        // SAFETY: initialised, and the function is what its name says.
+        return check(unsafe { add_close_from(&mut actions.0, 3) });
+    }
+    for fd in inherited_descriptors()? {
+        // SAFETY: initialised.
+        check(unsafe { libc::posix_spawn_file_actions_addclose(&mut actions.0, fd) })?;
+    }
+    Ok(())
+}
+
+type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
+
+/// glibc has it from 2.34 on, musl not yet: looked up, so that one build runs with all of them.
+fn add_close_from() -> Option<AddCloseFrom> {
+    static FOUND: OnceLock<Option<AddCloseFrom>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: the name is NUL-terminated.
+        let address =
+            unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"posix_spawn_file_actions_addclosefrom_np".as_ptr()) };
+        // SAFETY: null becomes None; any other address is the C library's function of that name and type.
+        unsafe { std::mem::transmute::<*mut c_void, Option<AddCloseFrom>>(address) }
+    })
+}
+
+fn inherited_descriptors() -> io::Result<Vec<RawFd>> {
+    let mut inherited = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if fd < 3 {
+            continue;
+        }
+        // SAFETY: fcntl(2) with F_GETFD only asks; a descriptor that is gone by now gives EBADF.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        if flags >= 0 && !FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) {
+            inherited.push(fd);
+        }
+    }
+    Ok(inherited)
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: it is made by `attributes` only, initialised.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+fn attributes() -> io::Result<Attributes> {
+    const FLAGS: c_int =
+        libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
+    let mut attributes = MaybeUninit::uninit();
+    // SAFETY: valid for writes.
+    check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+    // SAFETY: the call above succeeded and has initialised it.
+    let mut attributes = Attributes(unsafe { attributes.assume_init() });
+    let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `attributes` is initialised; each set is filled before it is read, and copied.
+    unsafe {
+        check(libc::posix_spawnattr_setflags(&mut attributes.0, FLAGS as libc::c_short))?;
+        // 0: a new group with the process's own number.
+        check(libc::posix_spawnattr_setpgroup(&mut attributes.0, 0))?;
+        // Rust and CPython ignore SIGPIPE; scripts expect its default.
+        libc::sigfillset(signals.as_mut_ptr());
+        check(libc::posix_spawnattr_setsigdefault(&mut attributes.0, signals.as_ptr()))?;
+        libc::sigemptyset(signals.as_mut_ptr());
+        check(libc::posix_spawnattr_setsigmask(&mut attributes.0, signals.as_ptr()))?;
+    }
+    Ok(attributes)
+}
+
+fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: takes two numbers; a pidfd is closed on exec.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match RawFd::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor, nobody else owns it.
+        Ok(fd) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => None,
+    }
+}
+
+/// The posix_spawn family returns its error.
+fn check(error: c_int) -> io::Result<()> {
+    match error {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
