@@ -1,1 +1,71 @@
-//! The bridge to Python: the application side of a worker.
+//! forkhorn's bridge to Python: an extension module on the stable ABI, loaded by the user's own interpreter.
+//!
+//! The master starts `python3 -c BOOT <this module>`, and BOOT calls [`main`]. What follows, and where:
+//!
+//! | step | module | job |
+//! | --- | --- | --- |
+//! | 1 | `setup` | makes the interpreter look as if it ran the application itself |
+//! | 2 | `load` | imports the applications; an error becomes a report and one line of advice |
+//! | 3 | `template`, `fork_safety` | a process that has loaded them and is copied into workers |
+//! | 4 | `worker` | runs the event loop on one or more Python threads |
+//! | 5 | `application` | one request: calls the application, sends what it returns, closes it |
+//!
+//! For step 5, PEP 3333's words are file names: `environ`, `input`, `error_stream` (`wsgi.errors`), `start_response`,
+//! `iterable`, `file_wrapper`; `block` moves bytes on, `report` brings exceptions to the log, `stacks` tells where a
+//! request hangs. `cpython` holds what pyo3 has no safe form for.
+
+#![allow(unsafe_code, reason = "the border to CPython's C API")]
+
+mod application;
+mod block;
+mod cpython;
+mod environ;
+mod error_stream;
+mod file_wrapper;
+mod fork_safety;
+mod input;
+mod iterable;
+mod load;
+mod report;
+mod setup;
+mod stacks;
+mod start_response;
+mod template;
+mod worker;
+
+use forkhorn::channel::Role;
+use forkhorn::process::{WorkerExit, receive_start};
+use pyo3::prelude::*;
+
+/// The extension module.
+#[pymodule]
+mod _forkhorn {
+    #[pymodule_export]
+    use super::main;
+}
+
+/// Becomes what the master's first message says, and returns the exit status of the process.
+#[pyfunction]
+fn main(py: Python<'_>) -> PyResult<i32> {
+    let (role, start) = match receive_start() {
+        Ok(start) => start,
+        Err(error) => {
+            eprintln!("forkhorn: {error}");
+            return setup::leave(py, WorkerExit::NotStarted);
+        }
+    };
+    setup::prepare(py, &start.config)?;
+    match role {
+        Role::Template { .. } => match template::run(py, start)? {
+            template::End::Worker { start, callables } => worker::run(py, *start, callables),
+            template::End::Exit(exit) => setup::leave(py, exit),
+        },
+        Role::Worker { .. } => match load::all(py, &start.config) {
+            Ok(callables) => worker::run(py, start, callables),
+            Err(failure) => {
+                failure.send(&start.channel);
+                setup::leave(py, WorkerExit::LoadFailed)
+            }
+        },
+    }
+}

@@ -71,6 +71,10 @@ impl Response<'_> {
     /// The application is at fault: 500 if nothing has been sent, else a broken connection. The caller has logged why.
     pub fn fail(&mut self) {}
 
+    /// The process must serve no further request (its memory ran out, or the application asked for its end): the worker
+    /// drains once this response is done, and the master replaces it.
+    pub fn retire_worker(&mut self, _reason: &str) {}
+
     /// The client has closed its connection, aborted, or was answered by a time-out.
     pub fn is_client_gone(&self) -> bool {
         false

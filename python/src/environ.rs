@@ -1,0 +1,239 @@
+//! A request's environ (PEP 3333 "environ Variables").
+//!
+//! Most requests carry the same variables as the one before, with the same values but for one or two. So each thread
+//! keeps the dict of its previous request as a template: only what differs is made anew, then the template is copied.
+
+use std::collections::HashMap;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use forkhorn::gateway::{KnownName, MetaVariables, Name, Request};
+
+use crate::cpython::native_string;
+use crate::input::Input;
+
+/// Names beyond the known ones for which a string object is kept; peers choose them, so there is a limit.
+const MAX_KEPT_NAMES: usize = 256;
+
+/// The longest such name, in bytes.
+const MAX_KEPT_NAME_BYTES: usize = 128;
+
+/// Makes the environ of one request after the other, on one thread.
+pub struct Environs {
+    /// The `wsgi.` variables that no request changes.
+    constants: Py<PyDict>,
+    /// `constants` and everything in `entries`.
+    template: Py<PyDict>,
+    /// The variables of the previous request, in their order.
+    entries: Vec<Entry>,
+    scheme: Scheme,
+    /// The template is that of a whole request, not of one that failed on the way.
+    is_complete: bool,
+    names: Names,
+    /// The last value of each known name.
+    values: Vec<Option<Value>>,
+}
+
+/// A variable of the previous request.
+enum Entry {
+    /// Its value is in [`Environs::values`].
+    Known(KnownName),
+    Other {
+        name: Box<[u8]>,
+        key: Py<PyString>,
+        value: Value,
+    },
+}
+
+/// A value, and the object that stands for it.
+struct Value {
+    bytes: Vec<u8>,
+    object: Py<PyString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Environs {
+    pub fn new(py: Python<'_>, constants: Bound<'_, PyDict>) -> PyResult<Self> {
+        constants.set_item(intern!(py, "wsgi.url_scheme"), Scheme::Http.object(py))?;
+        Ok(Environs {
+            template: constants.copy()?.unbind(),
+            constants: constants.unbind(),
+            entries: Vec::new(),
+            scheme: Scheme::Http,
+            is_complete: false,
+            names: Names::new(py),
+            values: KnownName::ALL.iter().map(|_| None).collect(),
+        })
+    }
+
+    /// Names another object as `wsgi.input` from now on.
+    pub fn set_input(&mut self, py: Python<'_>, input: &Py<Input>) -> PyResult<()> {
+        for dict in [&self.constants, &self.template] {
+            dict.bind(py).set_item(intern!(py, "wsgi.input"), input)?;
+        }
+        Ok(())
+    }
+
+    /// A new dict, which belongs to the application.
+    pub fn make<'py>(&mut self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyDict>> {
+        let length = content_length(request);
+        let variables = || variables(request, length.as_deref());
+        let could_update = std::mem::take(&mut self.is_complete) && self.update(py, variables())?;
+        if !could_update {
+            self.rebuild(py, variables())?;
+        }
+        self.set_scheme(py, Scheme::of(&request.meta))?;
+        self.is_complete = true;
+        self.template.bind(py).copy()
+    }
+
+    /// Brings the template from the previous request to this one; false if the names are not the same.
+    fn update<'a>(
+        &mut self,
+        py: Python<'_>,
+        variables: impl Iterator<Item = (Name<'a>, &'a [u8])>,
+    ) -> PyResult<bool> {
+        let template = self.template.bind(py);
+        let mut entries = self.entries.iter_mut();
+        for (name, bytes) in variables {
+            match (name, entries.next()) {
+                (Name::Known(name), Some(Entry::Known(known))) if name == *known => {
+                    if let Some(object) = renew(py, &mut self.values[name.index()], bytes)? {
+                        template.set_item(&self.names.known[name.index()], object)?;
+                    }
+                }
+                (Name::Other(name), Some(Entry::Other { name: other, key, value })) if *name == **other => {
+                    if value.bytes != bytes {
+                        *value = Value::new(py, bytes)?;
+                        template.set_item(&*key, &value.object)?;
+                    }
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(entries.next().is_none())
+    }
+
+    /// Makes the template anew.
+    fn rebuild<'a>(
+        &mut self,
+        py: Python<'_>,
+        variables: impl Iterator<Item = (Name<'a>, &'a [u8])>,
+    ) -> PyResult<()> {
+        let template = self.constants.bind(py).copy()?;
+        self.scheme = Scheme::Http;
+        self.entries.clear();
+        for (name, bytes) in variables {
+            match name {
+                Name::Known(name) => {
+                    renew(py, &mut self.values[name.index()], bytes)?;
+                    if let Some(value) = &self.values[name.index()] {
+                        template.set_item(&self.names.known[name.index()], &value.object)?;
+                    }
+                    self.entries.push(Entry::Known(name));
+                }
+                Name::Other(name) => {
+                    let (key, value) = (self.names.other(py, name)?, Value::new(py, bytes)?);
+                    template.set_item(&key, &value.object)?;
+                    self.entries.push(Entry::Other { name: name.into(), key, value });
+                }
+            }
+        }
+        self.template = template.unbind();
+        Ok(())
+    }
+
+    fn set_scheme(&mut self, py: Python<'_>, scheme: Scheme) -> PyResult<()> {
+        if scheme != self.scheme {
+            self.template.bind(py).set_item(intern!(py, "wsgi.url_scheme"), scheme.object(py))?;
+            self.scheme = scheme;
+        }
+        Ok(())
+    }
+}
+
+const CONTENT_LENGTH: Name<'static> = Name::Known(KnownName::ContentLength);
+
+/// That of the body which is really there: what came chunked has one too, and an empty value, as nginx sends it, is
+/// none.
+fn content_length(request: &Request) -> Option<String> {
+    let is_announced = || request.meta.known(KnownName::ContentLength).is_some_and(|value| !value.is_empty());
+    (!request.body.is_empty() || is_announced()).then(|| request.body.len().to_string())
+}
+
+fn variables<'a>(
+    request: &'a Request,
+    content_length: Option<&'a str>,
+) -> impl Iterator<Item = (Name<'a>, &'a [u8])> {
+    let others = request.meta.iter().filter(|(name, _)| *name != CONTENT_LENGTH);
+    others.chain(content_length.map(|length| (CONTENT_LENGTH, length.as_bytes())))
+}
+
+/// Puts the object for `bytes` into `slot`. Returns it if it is another one than before.
+fn renew<'a>(
+    py: Python<'_>,
+    slot: &'a mut Option<Value>,
+    bytes: &[u8],
+) -> PyResult<Option<&'a Py<PyString>>> {
+    if slot.as_ref().is_some_and(|value| value.bytes == bytes) {
+        return Ok(None);
+    }
+    Ok(Some(&slot.insert(Value::new(py, bytes)?).object))
+}
+
+impl Value {
+    fn new(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        Ok(Value { bytes: bytes.to_vec(), object: native_string(py, bytes)?.unbind() })
+    }
+}
+
+impl Scheme {
+    /// What the web server says, by one of two names.
+    fn of(meta: &MetaVariables) -> Self {
+        let is_https = match meta.known(KnownName::RequestScheme) {
+            Some(scheme) => scheme.eq_ignore_ascii_case(b"https"),
+            None => meta
+                .known(KnownName::Https)
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"on") || value == b"1"),
+        };
+        if is_https { Scheme::Https } else { Scheme::Http }
+    }
+
+    fn object(self, py: Python<'_>) -> &Bound<'_, PyString> {
+        match self {
+            Scheme::Http => intern!(py, "http"),
+            Scheme::Https => intern!(py, "https"),
+        }
+    }
+}
+
+/// String objects for names, made once.
+struct Names {
+    known: Vec<Py<PyString>>,
+    others: HashMap<Box<[u8]>, Py<PyString>>,
+}
+
+impl Names {
+    fn new(py: Python<'_>) -> Self {
+        let known = KnownName::ALL.iter().map(|name| PyString::intern(py, name.as_str()).unbind()).collect();
+        Names { known, others: HashMap::new() }
+    }
+
+    fn other(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Py<PyString>> {
+        if let Some(key) = self.others.get(name) {
+            return Ok(key.clone_ref(py));
+        }
+        let key = native_string(py, name)?.unbind();
+        if name.len() <= MAX_KEPT_NAME_BYTES && self.others.len() < MAX_KEPT_NAMES {
+            self.others.insert(name.into(), key.clone_ref(py));
+        }
+        Ok(key)
+    }
+}

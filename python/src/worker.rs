@@ -1,0 +1,56 @@
+//! A worker: the event loop of the library on one or more Python threads.
+
+use std::sync::Arc;
+
+use forkhorn::config::Config;
+use forkhorn::process::WorkerStart;
+use forkhorn::worker::Worker;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict};
+
+use crate::application::{ApplicationThread, Applications};
+use crate::report;
+use crate::stacks::Stacks;
+
+/// Serves until the worker ends, and returns the exit status. The interpreter then ends as it always does: threads are
+/// joined, atexit handlers run.
+pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<i32> {
+    let config = start.config.clone();
+    let applications = Arc::new(Applications { callables, stacks: Stacks::register(py)? });
+    let main_thread = ApplicationThread::new(py, applications.clone(), &config)?;
+    let worker = Arc::new(Worker::new(start)?);
+    let mut others = Vec::new();
+    for number in 1..config.processes.threads {
+        others.push(start_thread(py, number, worker.clone(), applications.clone(), config.clone())?);
+    }
+    worker.serve(&main_thread);
+    for thread in others {
+        thread.call_method0("join")?;
+    }
+    Ok(worker.exit_code())
+}
+
+/// A `threading.Thread`, so that whatever asks for the current thread finds it, and names it in tracebacks.
+fn start_thread<'py>(
+    py: Python<'py>,
+    number: u16,
+    worker: Arc<Worker>,
+    applications: Arc<Applications>,
+    config: Arc<Config>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let serve = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+        let py = arguments.py();
+        match ApplicationThread::new(py, applications.clone(), &config) {
+            Ok(thread) => worker.serve(&thread),
+            Err(error) => {
+                log::error!("an application thread could not start\n{}", report::traceback(py, &error));
+            }
+        }
+    })?;
+    let options = PyDict::new(py);
+    options.set_item("target", serve)?;
+    options.set_item("name", format!("forkhorn-{number}"))?;
+    let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&options))?;
+    thread.call_method0("start")?;
+    Ok(thread)
+}
