@@ -322,6 +322,7 @@ mod tests {
             (b"00000000000000005\r\nhello\r\n", b"", Err(400)),
             (b"1\r\nxy\r\n0\r\n\r\n", b"x", Err(400)),
             (b"1\r\nx\n0\r\n\r\n", b"x", Err(400)),
+            (b"1\r\nxy\n0\r\n\r\n", b"x", Err(400)),
             (b"1\r\nx\rz0\r\n\r\n", b"x", Err(400)),
             (b"1\r\nx0\r\n\r\n", b"x", Err(400)),
             (b"1;\r\nx\r\n", b"", Err(400)),

@@ -90,6 +90,10 @@ fn a_connection_that_still_writes_its_response_is_not_idle() {
 #[test]
 fn a_slow_body_gets_408_counted_from_its_last_byte() {
     let mut peer = Peer::new(limits());
+    peer.feed(&POST[..9]).wait(9).feed(&POST[9..]);
+    assert_eq!(peer.seconds_left(), Some(20), "from the end of the head");
+
+    let mut peer = Peer::new(limits());
     peer.feed(POST).wait(19).feed(b"a");
     assert_eq!(peer.seconds_left(), Some(20));
     assert_eq!(peer.wait(19).state(), "waiting");

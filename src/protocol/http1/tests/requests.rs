@@ -123,7 +123,7 @@ fn continue_is_sent_once_and_only_when_the_body_is_awaited() {
 
     for (what, bytes) in [
         ("body bytes are here", [head.as_slice(), b"a"].concat()),
-        ("HTTP/1.0", head.to_vec().escape_ascii().to_string().replace("HTTP/1.1", "HTTP/1.0").into()),
+        ("HTTP/1.0", b"POST / HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n".to_vec()),
         (
             "no body",
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n".to_vec(),
@@ -132,7 +132,14 @@ fn continue_is_sent_once_and_only_when_the_body_is_awaited() {
         let mut peer = Peer::unanswered(Limits::default());
         peer.feed(&bytes);
         assert_eq!(peer.written(), b"", "{what}");
+        assert!(peer.transcript().starts_with("request POST"), "{what}");
     }
+
+    let mut peer = Peer::unanswered(Limits::default());
+    peer.connection.receive(head, peer.now);
+    peer.connection.poll_event().expect("no error").expect("a request");
+    peer.feed(b"a");
+    assert_eq!(peer.written(), b"", "the body began before it was asked for");
 }
 
 #[test]

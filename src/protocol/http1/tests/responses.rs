@@ -224,7 +224,7 @@ fn interim_responses_go_before_the_final_one() {
 fn parts_out_of_order_never_look_like_a_complete_response() {
     let mut peer = Peer::unanswered(Limits::default());
     peer.send(ResponsePart::Head(&head(200, Some(0), true)));
-    assert_eq!(peer.written(), b"", "no request has come");
+    assert_eq!((peer.written().as_slice(), peer.state()), (b"".as_slice(), "idle"), "no request has come");
 
     for parts in [&[ResponsePart::End][..], &[ResponsePart::Body(b"x")], &[ResponsePart::Broken]] {
         let mut peer = Peer::unanswered(Limits::default());
