@@ -2,100 +2,11 @@
 //!
 //! The bridge to Python keeps one string object per known name, so a known name costs no hashing there.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::ops::Range;
 
-macro_rules! known_names {
-    ($($variant:ident = $name:literal,)*) => {
-        /// A meta-variable's name that is used again and again.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum KnownName { $($variant,)* }
-
-        impl KnownName {
-            /// Every known name; `ALL[name.index()] == name`.
-            pub const ALL: &'static [KnownName] = &[$(KnownName::$variant,)*];
-
-            pub const fn as_str(self) -> &'static str {
-                match self { $(KnownName::$variant => $name,)* }
-            }
-
-            fn find(name: &[u8]) -> Option<KnownName> {
-                const NAMES: &[(&[u8], KnownName)] = &[$(($name.as_bytes(), KnownName::$variant),)*];
-                match name { $(name if name == NAMES[KnownName::$variant as usize].0 => Some(KnownName::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
-known_names! {
-    RequestMethod = "REQUEST_METHOD",
-    ScriptName = "SCRIPT_NAME",
-    PathInfo = "PATH_INFO",
-    QueryString = "QUERY_STRING",
-    RequestUri = "REQUEST_URI",
-    ServerProtocol = "SERVER_PROTOCOL",
-    RemoteAddr = "REMOTE_ADDR",
-    RemotePort = "REMOTE_PORT",
-    ServerName = "SERVER_NAME",
-    ServerPort = "SERVER_PORT",
-    ContentLength = "CONTENT_LENGTH",
-    ContentType = "CONTENT_TYPE",
-    HttpHost = "HTTP_HOST",
-    HttpUserAgent = "HTTP_USER_AGENT",
-    HttpAccept = "HTTP_ACCEPT",
-    HttpAcceptEncoding = "HTTP_ACCEPT_ENCODING",
-    HttpAcceptLanguage = "HTTP_ACCEPT_LANGUAGE",
-    HttpCookie = "HTTP_COOKIE",
-    HttpReferer = "HTTP_REFERER",
-    HttpConnection = "HTTP_CONNECTION",
-    HttpCacheControl = "HTTP_CACHE_CONTROL",
-    HttpAuthorization = "HTTP_AUTHORIZATION",
-    HttpOrigin = "HTTP_ORIGIN",
-    HttpUpgradeInsecureRequests = "HTTP_UPGRADE_INSECURE_REQUESTS",
-    HttpIfModifiedSince = "HTTP_IF_MODIFIED_SINCE",
-    HttpIfNoneMatch = "HTTP_IF_NONE_MATCH",
-    HttpRange = "HTTP_RANGE",
-    HttpSecFetchSite = "HTTP_SEC_FETCH_SITE",
-    HttpSecFetchMode = "HTTP_SEC_FETCH_MODE",
-    HttpSecFetchDest = "HTTP_SEC_FETCH_DEST",
-    HttpSecFetchUser = "HTTP_SEC_FETCH_USER",
-    HttpXForwardedFor = "HTTP_X_FORWARDED_FOR",
-    HttpXForwardedProto = "HTTP_X_FORWARDED_PROTO",
-    HttpXForwardedHost = "HTTP_X_FORWARDED_HOST",
-    HttpXRealIp = "HTTP_X_REAL_IP",
-    HttpXRequestId = "HTTP_X_REQUEST_ID",
-    HttpTransferEncoding = "HTTP_TRANSFER_ENCODING",
-    GatewayInterface = "GATEWAY_INTERFACE",
-    ServerSoftware = "SERVER_SOFTWARE",
-    ServerAddr = "SERVER_ADDR",
-    RequestScheme = "REQUEST_SCHEME",
-    Https = "HTTPS",
-    DocumentRoot = "DOCUMENT_ROOT",
-    DocumentUri = "DOCUMENT_URI",
-    ScriptFilename = "SCRIPT_FILENAME",
-    PathTranslated = "PATH_TRANSLATED",
-    RedirectStatus = "REDIRECT_STATUS",
-    AuthType = "AUTH_TYPE",
-    RemoteUser = "REMOTE_USER",
-    RemoteHost = "REMOTE_HOST",
-    RemoteIdent = "REMOTE_IDENT",
-    ContextPrefix = "CONTEXT_PREFIX",
-    ContextDocumentRoot = "CONTEXT_DOCUMENT_ROOT",
-    ServerSignature = "SERVER_SIGNATURE",
-    ServerAdmin = "SERVER_ADMIN",
-}
-
-impl KnownName {
-    pub const COUNT: usize = Self::ALL.len();
-
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    pub fn of(name: &[u8]) -> Option<KnownName> {
-        Self::find(name)
-    }
-}
+pub use super::known_name::KnownName;
 
 /// The name of a meta-variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,31 +24,47 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Bytes of the arena. A head is far smaller than 4 GiB.
+pub(super) type Stored = Range<u32>;
+
 #[derive(Debug, Clone)]
 enum StoredName {
     Known(KnownName),
-    Other(Range<u32>),
+    Other(Stored),
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     name: StoredName,
-    value: Range<u32>,
+    value: Stored,
+    /// The values of all fields of this name are in `value`.
+    is_joined: bool,
 }
 
 /// The meta-variables of one request, each name once, in the order in which they were set.
 ///
 /// Values are bytes without NUL. Cleared and filled again, it costs no allocation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MetaVariables {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// Where in `entries` a known name is, or [`ABSENT`].
+    places: [u32; KnownName::COUNT],
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl Default for MetaVariables {
+    fn default() -> Self {
+        MetaVariables { bytes: Vec::new(), entries: Vec::new(), places: [ABSENT; KnownName::COUNT] }
+    }
 }
 
 impl MetaVariables {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.places = [ABSENT; KnownName::COUNT];
     }
 
     pub fn len(&self) -> usize {
@@ -151,28 +78,51 @@ impl MetaVariables {
     /// Appends; the caller knows that the name is not there yet.
     pub fn push(&mut self, name: KnownName, value: &[u8]) {
         let value = self.store(value);
-        self.entries.push(Entry { name: StoredName::Known(name), value });
+        self.push_stored(name, value);
+    }
+
+    /// The same for a number or an address.
+    pub fn push_display(&mut self, name: KnownName, value: impl Display) {
+        let start = self.end();
+        // Writing to a Vec does not fail.
+        let _ = write!(self.bytes, "{value}");
+        self.push_stored(name, start..self.end());
     }
 
     /// Sets a variable, in place of a former value if there is one.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        let found = self.position(name);
-        let value = self.store(value);
-        match found {
-            Some(index) => self.entries[index].value = value,
+        match KnownName::of(name) {
+            Some(known) => self.set_known(known, value),
             None => {
-                let name = match KnownName::of(name) {
-                    Some(known) => StoredName::Known(known),
-                    None => StoredName::Other(self.store(name)),
-                };
-                self.entries.push(Entry { name, value });
+                let value = self.store(value);
+                match self.other_place(name) {
+                    Some(entry) => entry.value = value,
+                    None => {
+                        let name = StoredName::Other(self.store(name));
+                        self.entries.push(Entry { name, value, is_joined: false });
+                    }
+                }
             }
+        }
+    }
+
+    pub fn set_known(&mut self, name: KnownName, value: &[u8]) {
+        let value = self.store(value);
+        match self.entries.get_mut(self.places[name.index()] as usize) {
+            Some(entry) => entry.value = value,
+            None => self.push_stored(name, value),
         }
     }
 
     pub fn remove(&mut self, name: &[u8]) {
         if let Some(index) = self.position(name) {
             self.entries.remove(index);
+            self.places = [ABSENT; KnownName::COUNT];
+            for (place, entry) in self.entries.iter().enumerate() {
+                if let StoredName::Known(known) = entry.name {
+                    self.places[known.index()] = place as u32;
+                }
+            }
         }
     }
 
@@ -181,18 +131,130 @@ impl MetaVariables {
     }
 
     pub fn known(&self, name: KnownName) -> Option<&[u8]> {
-        self.entries
-            .iter()
-            .find(|entry| matches!(entry.name, StoredName::Known(known) if known == name))
-            .map(|entry| self.slice(&entry.value))
+        let entry = self.entries.get(self.places[name.index()] as usize)?;
+        Some(self.slice(&entry.value))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, &[u8])> {
         self.entries.iter().map(|entry| (self.name(entry), self.slice(&entry.value)))
     }
 
+    /// Appends a field of an HTTP request under its name of RFC 3875 §4.1.18: `HTTP_`, then the name in upper case with
+    /// `_` for `-`. The caller has seen to it that the name consists of letters, digits and hyphens.
+    pub(super) fn push_field(&mut self, field: &[u8], value: &[u8]) -> Pushed {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(b"HTTP_");
+        self.bytes.extend(field.iter().map(|byte| match byte {
+            b'-' => b'_',
+            byte => byte.to_ascii_uppercase(),
+        }));
+        match KnownName::of(&self.bytes[start..]) {
+            Some(known) => {
+                self.bytes.truncate(start);
+                self.push_once(StoredName::Known(known), value)
+            }
+            None => self.push_once(StoredName::Other(start as u32..self.end()), value),
+        }
+    }
+
+    /// Appends a name-value pair as it is.
+    pub(super) fn push_pair(&mut self, name: &[u8], value: &[u8]) -> Pushed {
+        match KnownName::of(name) {
+            Some(known) => self.push_once(StoredName::Known(known), value),
+            None => {
+                let name = StoredName::Other(self.store(name));
+                self.push_once(name, value)
+            }
+        }
+    }
+
+    fn push_once(&mut self, name: StoredName, value: &[u8]) -> Pushed {
+        let found = match &name {
+            StoredName::Known(known) => {
+                let place = self.places[known.index()];
+                (place != ABSENT).then_some(place as usize)
+            }
+            StoredName::Other(stored) => self.other_position(self.slice(stored)),
+        };
+        if let Some(index) = found {
+            return match self.entries[index].is_joined {
+                true => Pushed::Joined,
+                false => Pushed::Again(index),
+            };
+        }
+        let value = self.store(value);
+        if let StoredName::Known(known) = name {
+            self.places[known.index()] = self.entries.len() as u32;
+        }
+        self.entries.push(Entry { name, value, is_joined: false });
+        Pushed::First
+    }
+
+    /// Appends more values to the variable that [`Pushed::Again`] told. Called once per name with all of them: a value that
+    /// grew field by field would have to be copied as often.
+    pub(super) fn join<'a>(
+        &mut self,
+        index: usize,
+        separator: &[u8],
+        values: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let old = self.entries[index].value.clone();
+        let start = self.end();
+        self.bytes.extend_from_within(old.start as usize..old.end as usize);
+        for value in values {
+            self.bytes.extend_from_slice(separator);
+            self.bytes.extend_from_slice(value);
+        }
+        let value = start..self.end();
+        let entry = &mut self.entries[index];
+        entry.value = value;
+        entry.is_joined = true;
+    }
+
+    /// The arena, for a value that is made in place: what `fill` appends to it becomes one stored value.
+    pub(super) fn store_with<E>(
+        &mut self,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Stored, E> {
+        let start = self.bytes.len();
+        match fill(&mut self.bytes) {
+            Ok(()) => Ok(start as u32..self.end()),
+            Err(error) => {
+                self.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends a variable whose value is in the arena already; the name is not there yet.
+    pub(super) fn push_stored(&mut self, name: KnownName, value: Stored) {
+        self.places[name.index()] = self.entries.len() as u32;
+        self.entries.push(Entry { name: StoredName::Known(name), value, is_joined: false });
+    }
+
+    pub(super) fn slice(&self, range: &Stored) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
     fn position(&self, name: &[u8]) -> Option<usize> {
-        self.entries.iter().position(|entry| self.name(entry).as_bytes() == name)
+        match KnownName::of(name) {
+            Some(known) => {
+                let place = self.places[known.index()];
+                (place != ABSENT).then_some(place as usize)
+            }
+            None => self.other_position(name),
+        }
+    }
+
+    fn other_position(&self, name: &[u8]) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| matches!(&entry.name, StoredName::Other(other) if self.slice(other) == name))
+    }
+
+    fn other_place(&mut self, name: &[u8]) -> Option<&mut Entry> {
+        let index = self.other_position(name)?;
+        self.entries.get_mut(index)
     }
 
     fn name(&self, entry: &Entry) -> Name<'_> {
@@ -202,28 +264,39 @@ impl MetaVariables {
         }
     }
 
-    fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
+    fn store(&mut self, bytes: &[u8]) -> Stored {
+        let start = self.end();
+        self.bytes.extend_from_slice(bytes);
+        start..self.end()
     }
 
-    fn store(&mut self, bytes: &[u8]) -> Range<u32> {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len() as u32
+    #[cfg(test)]
+    pub(super) fn arena_bytes(&self) -> usize {
+        self.bytes.len()
     }
+
+    fn end(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+}
+
+/// What came of a field or a name-value pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    First,
+    /// The name is there, at this index: the caller decides.
+    Again(usize),
+    /// The name is there, and this value with it: [`MetaVariables::join`] has been called for the name.
+    Joined,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_known_name_is_found_at_its_index() {
-        for (index, name) in KnownName::ALL.iter().enumerate() {
-            assert_eq!(name.index(), index);
-            assert_eq!(KnownName::of(name.as_str().as_bytes()), Some(*name));
-        }
-        assert_eq!(KnownName::of(b"HTTP_X_OTHER"), None);
+    fn all(meta: &MetaVariables) -> Vec<(&str, &str)> {
+        let text = |bytes| std::str::from_utf8(bytes).expect("UTF-8");
+        meta.iter().map(|(name, value)| (text(name.as_bytes()), text(value))).collect()
     }
 
     #[test]
@@ -231,12 +304,40 @@ mod tests {
         let mut meta = MetaVariables::default();
         meta.push(KnownName::PathInfo, b"/a");
         meta.set(b"HTTP_X_ONE", b"1");
+        meta.push_display(KnownName::ServerPort, 80);
         meta.set(b"PATH_INFO", b"/b");
         meta.set(b"HTTP_X_ONE", b"2");
-        let all: Vec<_> = meta.iter().map(|(name, value)| (name.as_bytes(), value)).collect();
-        assert_eq!(all, [(b"PATH_INFO".as_slice(), b"/b".as_slice()), (b"HTTP_X_ONE", b"2")]);
+        assert_eq!(all(&meta), [("PATH_INFO", "/b"), ("HTTP_X_ONE", "2"), ("SERVER_PORT", "80")]);
         meta.remove(b"PATH_INFO");
         assert_eq!(meta.known(KnownName::PathInfo), None);
         assert_eq!(meta.get(b"HTTP_X_ONE"), Some(b"2".as_slice()));
+        assert_eq!(meta.known(KnownName::ServerPort), Some(b"80".as_slice()));
+        meta.set_known(KnownName::PathInfo, b"/c");
+        assert_eq!(all(&meta), [("HTTP_X_ONE", "2"), ("SERVER_PORT", "80"), ("PATH_INFO", "/c")]);
+        meta.clear();
+        assert!(meta.is_empty() && meta.known(KnownName::ServerPort).is_none());
+    }
+
+    #[test]
+    fn fields_get_their_names_and_repeated_ones_are_joined_once() {
+        let mut meta = MetaVariables::default();
+        assert_eq!(meta.push_field(b"accept-Language", b"de"), Pushed::First);
+        assert_eq!(meta.push_field(b"X-Other", b"1"), Pushed::First);
+        assert_eq!(meta.push_field(b"Accept-Language", b"en"), Pushed::Again(0));
+        meta.join(0, b", ", [b"en".as_slice(), b"fr"].into_iter());
+        assert_eq!(meta.push_field(b"ACCEPT-LANGUAGE", b"fr"), Pushed::Joined);
+        assert_eq!(meta.push_field(b"x-other", b"2"), Pushed::Again(1));
+        assert_eq!(meta.push_pair(b"HTTP_X_OTHER", b"2"), Pushed::Again(1));
+        assert_eq!(all(&meta), [("HTTP_ACCEPT_LANGUAGE", "de, en, fr"), ("HTTP_X_OTHER", "1")]);
+    }
+
+    #[test]
+    fn a_refused_value_leaves_nothing_behind() {
+        let mut meta = MetaVariables::default();
+        let refused = meta.store_with(|bytes| {
+            bytes.extend_from_slice(b"half");
+            Err("why")
+        });
+        assert_eq!((refused, meta.bytes.len()), (Err("why"), 0));
     }
 }
