@@ -19,7 +19,7 @@
 use super::fields::{Repeated, is_withheld};
 use super::meta_variables::{Pushed, Stored};
 use super::target::{Target, parse_authority};
-use super::{Endpoint, Gateway, KnownName, MetaVariables, Refusal, Route, path};
+use super::{CgiTarget, Endpoint, Gateway, KnownName, MetaVariables, Refusal, Route, path};
 use crate::protocol::{BodyLength, RequestHead, is_token};
 
 impl Gateway {
@@ -49,11 +49,12 @@ impl Gateway {
         let script =
             told.get(KnownName::ScriptFilename).and_then(|filename| self.mounts.find_script(filename));
         let path = told.path(meta).map_err(wrong)?;
-        let Some(target) = script else { return Ok(self.split_path(path.whole, meta)) };
+        let Some((directory, place)) = script else { return Ok(self.split_path(path.whole, meta)) };
+        let url_path = meta.slice(&path.whole).to_vec();
         let split = path.whole.start + path.script_name_length;
         meta.push_stored(KnownName::ScriptName, path.whole.start..split);
         meta.push_stored(KnownName::PathInfo, split..path.whole.end);
-        Ok(Some(Route::Cgi(target)))
+        Ok(Some(Route::Cgi(CgiTarget { directory, url_path, place })))
     }
 
     /// The standard variables, in one order, and the rest of the known ones.

@@ -28,7 +28,7 @@ use crate::protocol::RequestHead;
 pub use meta_variables::{KnownName, MetaVariables, Name};
 pub use request::{Body, Endpoint, Peer, Request};
 pub use response::{Admitted, BodyEnd, BodyGuard, error_page};
-pub use route::{CgiTarget, Refusal, Route, StaticTarget, path_translated};
+pub use route::{CgiTarget, Place, Refusal, Route, StaticTarget};
 
 /// Names requests and finds who answers them. Made once, from the configuration.
 #[derive(Debug)]

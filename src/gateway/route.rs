@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::path;
-use super::{KnownName, MetaVariables};
 use crate::config::{Mount, MountTarget};
 
 /// Who answers a request.
@@ -45,58 +44,25 @@ impl std::error::Error for Refusal {}
 
 /// Where to look for a CGI script.
 ///
-/// The handler walks `path` from `directory` until it meets a file, checks it, and calls [`name_script`].
-///
-/// [`name_script`]: CgiTarget::name_script
+/// `meta` has SCRIPT_NAME and PATH_INFO as the mount or the web server splits the path; the handler splits it again
+/// where it finds the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgiTarget {
-    /// Absolute, symbolic links resolved. Nothing outside it may run.
-    pub directory: Arc<Path>,
-    /// Below `directory`: empty or beginning with a slash; decoded, without dot segments and NUL. Empty segments may
-    /// occur; they name nothing.
-    pub path: Vec<u8>,
-    /// From SCRIPT_FILENAME: then the web server may have split off PATH_INFO, and `path` ends with the script.
-    is_named_by_server: bool,
+    /// Absolute, symbolic links resolved. Nothing outside is run.
+    pub directory: PathBuf,
+    /// The decoded URL path, which SCRIPT_NAME and PATH_INFO together must stay. It has no dot segments and no NUL;
+    /// empty segments may occur, and name nothing.
+    pub url_path: Vec<u8>,
+    pub place: Place,
 }
 
-impl CgiTarget {
-    /// A script that the URL names: `path` is PATH_INFO below a mount, until the script is found.
-    pub fn new(directory: Arc<Path>, path: Vec<u8>) -> Self {
-        CgiTarget { directory, path, is_named_by_server: false }
-    }
-
-    /// Sets SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED and SCRIPT_FILENAME (`file`), once it is known that the first
-    /// `length` bytes of `path` name the script.
-    ///
-    /// SCRIPT_NAME and PATH_INFO together stay what they were. Refused with 404 if that is not possible: the web server
-    /// has named a SCRIPT_FILENAME whose end is not the end of the URL's path.
-    pub fn name_script(&self, length: usize, file: &Path, meta: &mut MetaVariables) -> Result<(), Refusal> {
-        let path_info = self.path.get(length..).unwrap_or_default();
-        let mut url = meta.known(KnownName::ScriptName).unwrap_or_default().to_vec();
-        let split = url.len();
-        url.extend_from_slice(meta.known(KnownName::PathInfo).unwrap_or_default());
-        let split = match path_info.is_empty() {
-            true if self.is_named_by_server => split,
-            true => url.len(),
-            false if url.ends_with(path_info) => url.len() - path_info.len(),
-            false => return Err(Refusal::new(404, "SCRIPT_FILENAME goes on where the URL's path does not")),
-        };
-        let (script_name, path_info) = url.split_at(split);
-        meta.set_known(KnownName::ScriptName, script_name);
-        meta.set_known(KnownName::PathInfo, path_info);
-        meta.set_known(KnownName::ScriptFilename, file.as_os_str().as_bytes());
-        match meta.known(KnownName::DocumentRoot).and_then(|root| path_translated(root, path_info)) {
-            Some(translated) => meta.set_known(KnownName::PathTranslated, &translated),
-            None => meta.remove(KnownName::PathTranslated.as_str().as_bytes()),
-        }
-        Ok(())
-    }
-}
-
-/// RFC 3875 §4.1.6: the file that PATH_INFO would be, were it a URL's path of its own. `None` without a PATH_INFO.
-pub fn path_translated(document_root: &[u8], path_info: &[u8]) -> Option<Vec<u8>> {
-    let root = document_root.strip_suffix(b"/").unwrap_or(document_root);
-    (!document_root.is_empty() && path_info.starts_with(b"/")).then(|| [root, path_info].concat())
+/// Which part of the request names the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The URL path from this byte on is the path below the directory.
+    UrlPath { prefix_length: usize },
+    /// SCRIPT_FILENAME of a web server, which lies in the directory by its name; freed of `proxy:`.
+    Filename(Vec<u8>),
 }
 
 /// Plain files: PATH_INFO names one below the directory.
@@ -142,7 +108,7 @@ struct MountPoint {
 #[derive(Debug)]
 enum Destination {
     Application(usize),
-    Cgi(Arc<Path>),
+    Cgi(PathBuf),
     Static(StaticTarget),
 }
 
@@ -161,7 +127,7 @@ impl Mounts {
                 prefix: mount.prefix.as_bytes().to_vec(),
                 destination: match &mount.target {
                     MountTarget::Application(index) => Destination::Application(*index),
-                    MountTarget::Cgi(directory) => Destination::Cgi(Arc::from(directory.as_path())),
+                    MountTarget::Cgi(directory) => Destination::Cgi(directory.clone()),
                     MountTarget::Static(directory) => {
                         Destination::Static(StaticTarget::new(directory.clone(), script_directories.clone()))
                     }
@@ -181,33 +147,32 @@ impl Mounts {
             let offset = matched(&point.prefix, path)?;
             let route = match &point.destination {
                 Destination::Application(index) => Route::Application(*index),
-                Destination::Cgi(directory) => {
-                    Route::Cgi(CgiTarget::new(directory.clone(), path[offset..].to_vec()))
-                }
+                Destination::Cgi(directory) => Route::Cgi(CgiTarget {
+                    directory: directory.clone(),
+                    url_path: [&point.prefix, &path[offset..]].concat(),
+                    place: Place::UrlPath { prefix_length: point.prefix.len() },
+                }),
                 Destination::Static(target) => Route::Static(target.clone()),
             };
             Some((point.prefix.as_slice(), offset, route))
         })
     }
 
-    /// The directory of scripts that a SCRIPT_FILENAME lies in, and the path below it. The handler checks the resolved
-    /// file once more.
-    pub(super) fn find_script(&self, script_filename: &[u8]) -> Option<CgiTarget> {
+    /// The directory of scripts that a SCRIPT_FILENAME lies in. The handler checks the resolved file once more.
+    pub(super) fn find_script(&self, script_filename: &[u8]) -> Option<(PathBuf, Place)> {
         let file = plain_file(script_filename)?;
         let directories = self.0.iter().filter_map(|point| match &point.destination {
             Destination::Cgi(directory) => Some(directory),
             _ => None,
         });
-        let below = |directory: &Arc<Path>| {
+        let is_above = |directory: &&PathBuf| {
             let root = directory.as_os_str().as_bytes();
-            let path = file.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
-            // `/cgi` is no directory of `/cgi-old/x`.
-            (path.len() > 1 && path.starts_with(b"/")).then(|| CgiTarget {
-                is_named_by_server: true,
-                ..CgiTarget::new(directory.clone(), path.to_vec())
-            })
+            // `/cgi` is no directory of `/cgi-old/x`, nor of itself.
+            file.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))
+                .is_some_and(|below| below.len() > 1 && below.starts_with(b"/"))
         };
-        directories.filter_map(below).min_by_key(|target| target.path.len())
+        let innermost = directories.filter(is_above).max_by_key(|directory| directory.as_os_str().len())?;
+        Some((innermost.clone(), Place::Filename(file)))
     }
 }
 

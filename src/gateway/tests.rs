@@ -69,7 +69,11 @@ fn shown(route: Result<Route, Refusal>) -> String {
     match route {
         Ok(Route::Application(index)) => format!("app {index}"),
         Ok(Route::Cgi(target)) => {
-            format!("cgi {} {}", target.directory.display(), target.path.escape_ascii())
+            let (how, script) = match &target.place {
+                Place::UrlPath { prefix_length } => ("cgi", &target.url_path[*prefix_length..]),
+                Place::Filename(file) => ("cgi file", file.as_slice()),
+            };
+            format!("{how} {} {}", target.directory.display(), script.escape_ascii())
         }
         Ok(Route::Static(target)) => format!("static {}", target.directory().display()),
         Err(refusal) => refusal.status.to_string(),

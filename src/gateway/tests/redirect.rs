@@ -9,8 +9,15 @@ fn asked(method: &str) -> MetaVariables {
     );
     head.body = BodyLength::Known(3);
     let mut meta = MetaVariables::default();
-    let Ok(Route::Cgi(target)) = gateway().route(&head, &endpoint(), &mut meta) else { panic!("no script") };
-    target.name_script(5, std::path::Path::new("/srv/cgi/a.pl"), &mut meta).expect("named");
+    gateway().route(&head, &endpoint(), &mut meta).expect("routed");
+    for (name, value) in [
+        ("SCRIPT_NAME", "/cgi-bin/a.pl"),
+        ("PATH_INFO", "/x y"),
+        ("SCRIPT_FILENAME", "/srv/cgi/a.pl"),
+        ("PATH_TRANSLATED", "/srv/www/x y"),
+    ] {
+        meta.set(name.as_bytes(), value.as_bytes());
+    }
     meta
 }
 

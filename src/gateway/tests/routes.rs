@@ -1,6 +1,3 @@
-use std::path::Path;
-use std::sync::Arc;
-
 use super::*;
 
 #[test]
@@ -40,36 +37,11 @@ fn slashes_do_not_hide_the_scripts_from_their_mount() {
         assert_eq!(found, "cgi /srv/www/cgi-bin /x", "{target}");
     }
     let mut meta = MetaVariables::default();
+    let head = http_head("GET", "//cgi-bin/x.pl//a", &[]);
+    let Ok(Route::Cgi(target)) = gateway.route(&head, &endpoint(), &mut meta) else { panic!("no script") };
+    assert_eq!(target.url_path, b"/cgi-bin/x.pl//a", "SCRIPT_NAME and PATH_INFO together");
+    assert_eq!(script_name_and_path_info(&meta), ("/cgi-bin".to_owned(), "/x.pl//a".to_owned()));
     let found = gateway.route(&http_head("GET", "/x", &[]), &endpoint(), &mut meta);
     let Ok(Route::Static(target)) = found else { panic!("{found:?}") };
     assert_eq!(target.script_directories(), [PathBuf::from("/srv/www/cgi-bin")]);
-}
-
-#[test]
-fn a_script_is_named_without_changing_the_path() {
-    let target = |path: &str| CgiTarget::new(Arc::from(Path::new("/srv/cgi")), path.as_bytes().to_vec());
-    for (path, length, script_name, path_info, translated) in [
-        ("/x.pl", 5, "/cgi-bin/x.pl", "", None),
-        ("/x.pl/", 5, "/cgi-bin/x.pl", "/", Some("/srv/www/")),
-        ("/x.pl/a/b", 5, "/cgi-bin/x.pl", "/a/b", Some("/srv/www/a/b")),
-        ("/d/x.pl//a", 7, "/cgi-bin/d/x.pl", "//a", Some("/srv/www//a")),
-    ] {
-        let mut meta = MetaVariables::default();
-        meta.push(KnownName::ScriptName, b"/cgi-bin");
-        meta.push(KnownName::PathInfo, path.as_bytes());
-        meta.push(KnownName::DocumentRoot, b"/srv/www/");
-        meta.push(KnownName::PathTranslated, b"old");
-        target(path).name_script(length, Path::new("/srv/cgi/file"), &mut meta).expect("named");
-        let found = ["SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_FILENAME"];
-        let found = found.map(|name| value(&meta, name));
-        assert_eq!(found, [Some(script_name), Some(path_info), translated, Some("/srv/cgi/file")]);
-    }
-}
-
-#[test]
-fn there_is_no_path_translated_without_a_path_info_or_a_root() {
-    assert_eq!(path_translated(b"/srv", b""), None);
-    assert_eq!(path_translated(b"", b"/a"), None);
-    assert_eq!(path_translated(b"/srv", b"/a"), Some(b"/srv/a".to_vec()));
-    assert_eq!(path_translated(b"/", b"/a"), Some(b"/a".to_vec()));
 }

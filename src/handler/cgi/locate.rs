@@ -16,6 +16,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::super::{HandlerError, printable};
+pub use crate::gateway::{CgiTarget, Place};
 use crate::gateway::{KnownName, MetaVariables};
 
 /// A script that may be run.
@@ -57,25 +58,6 @@ impl Script {
     pub(super) fn directory(&self) -> &CString {
         &self.directory
     }
-}
-
-/// Where to look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgiTarget {
-    /// Absolute, symbolic links resolved. Nothing outside is run.
-    pub directory: PathBuf,
-    /// The decoded URL path.
-    pub url_path: Vec<u8>,
-    pub place: Place,
-}
-
-/// Which part of the request names the script.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// The URL path from this byte on is the path below the directory.
-    UrlPath { prefix_length: usize },
-    /// SCRIPT_FILENAME of a web server, which lies in the directory.
-    Filename(Vec<u8>),
 }
 
 /// Finds the script and splits the path at it: sets SCRIPT_NAME, PATH_INFO, SCRIPT_FILENAME and PATH_TRANSLATED, whatever
