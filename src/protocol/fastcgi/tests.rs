@@ -3,6 +3,7 @@
 mod answers;
 mod deadlines;
 mod input;
+mod web_servers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
