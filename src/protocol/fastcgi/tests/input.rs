@@ -293,6 +293,12 @@ fn cases() -> Vec<Case> {
             none(),
         ),
         (
+            "end of PARAMS after their end",
+            [with_length("5"), params(1, &[]), stdin(1, b"hello")].concat(),
+            vec![five(), Seen::Error(400)],
+            none(),
+        ),
+        (
             "DATA for a responder",
             [begin(1, true), record(8, 1, b"")].concat(),
             vec![Seen::Error(400)],
@@ -461,15 +467,18 @@ fn a_peer_that_asks_and_never_reads_is_cut_off() {
 
 #[test]
 fn an_idle_connection_holds_no_input_buffer() {
-    let mut peer = Peer::new(limits());
-    assert_eq!(peer.feed(&get(1), 3), got(1));
-    assert!(!peer.connection.is_idle());
-    peer.answer(1, 200, b"x");
-    peer.written();
-    assert!(peer.connection.is_idle());
-    assert_eq!(peer.connection.input_capacity(), 0);
-    assert_eq!(peer.feed(&[1], 1), []);
-    assert!(!peer.connection.is_idle());
+    let stream = get(1);
+    for step in 1..=stream.len() {
+        let mut peer = Peer::new(limits());
+        assert_eq!(peer.feed(&stream, step), got(1));
+        assert!(!peer.connection.is_idle());
+        peer.answer(1, 200, b"x");
+        peer.written();
+        assert!(peer.connection.is_idle());
+        assert_eq!(peer.connection.input_capacity(), 0, "fed {step} bytes at a time");
+        assert_eq!(peer.feed(&[1], 1), []);
+        assert!(!peer.connection.is_idle());
+    }
 }
 
 #[test]
