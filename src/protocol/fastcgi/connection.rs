@@ -53,6 +53,7 @@ pub struct Connection {
     pub(super) closing: bool,
     /// As `closing`, as soon as the request has begun of which the first bytes had come.
     closing_after_next: bool,
+    pub(super) linger: Option<Linger>,
     eof: bool,
     /// The caller has polled until there was nothing more: what is missing now is for the peer to send.
     waits_for_peer: bool,
@@ -62,6 +63,14 @@ pub struct Connection {
     pub(super) record_began: Instant,
     /// When a connection without a request closes; `None` beyond the end of time.
     idle_deadline: Option<Instant>,
+}
+
+/// The last request is over, but the web server is still sending its STDIN. If the connection were closed now, Apache's
+/// mod_proxy_fcgi would fail to write the rest, and answer 503 instead of passing on what we have answered.
+#[derive(Debug)]
+pub(super) struct Linger {
+    request_id: u16,
+    deadline: Option<Instant>,
 }
 
 impl Connection {
@@ -83,6 +92,7 @@ impl Connection {
             failed: None,
             closing: false,
             closing_after_next: false,
+            linger: None,
             eof: false,
             waits_for_peer: true,
             now,
@@ -211,6 +221,9 @@ impl Connection {
         if self.is_over() || !self.waits_for_peer {
             return None;
         }
+        if let Some(linger) = &self.linger {
+            return linger.deadline;
+        }
         if self.requests.is_empty() {
             return self.deadline_without_request();
         }
@@ -221,6 +234,9 @@ impl Connection {
     pub fn on_deadline(&mut self, now: Instant) {
         self.see_time(now);
         if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if self.linger.take().is_some() {
             return;
         }
         if self.requests.is_empty() {
@@ -246,14 +262,15 @@ impl Connection {
         }
     }
 
-    /// The connection is to be closed, once the output is written.
+    /// The connection is to be closed, once the output is written. After the last request this waits until its STDIN has
+    /// come to its end, for at most [`Limits::head_timeout`].
     pub fn wants_close(&self) -> bool {
         self.is_over() && self.events.is_empty()
     }
 
     /// No request is under way, and no byte of a next one has come. Output may still wait.
     pub fn is_idle(&self) -> bool {
-        self.requests.is_empty() && self.events.is_empty() && self.is_at_border()
+        self.requests.is_empty() && self.linger.is_none() && self.events.is_empty() && self.is_at_border()
     }
 
     /// Finishes the requests of which a byte has come, then wants to close. Others are ended with FCGI_OVERLOADED.
@@ -267,7 +284,7 @@ impl Connection {
 
     /// Nothing more is read.
     fn is_over(&self) -> bool {
-        self.failed.is_some() || (self.closing && self.requests.is_empty())
+        self.failed.is_some() || (self.closing && self.requests.is_empty() && self.linger.is_none())
     }
 
     #[cfg(test)]
@@ -317,24 +334,38 @@ impl Connection {
     /// The request has ended, and END_REQUEST has been sent as far as it should be.
     pub(super) fn remove(&mut self, index: usize) {
         let request = self.requests.swap_remove(index);
+        let number = request.wire_id();
         self.recycle(request.head);
-        self.ended(request.keep_conn);
+        self.ended(number, request.keep_conn, request.stdin_has_ended);
     }
 
     /// A request with or without FCGI_KEEP_CONN has ended, or was refused.
-    pub(super) fn ended(&mut self, keep_conn: bool) {
+    pub(super) fn ended(&mut self, request_id: u16, keep_conn: bool, stdin_has_ended: bool) {
         self.closing |= !keep_conn;
         if self.requests.is_empty() {
             self.idle_deadline = self.now.checked_add(self.limits.keep_alive_timeout);
+            if self.closing && !stdin_has_ended {
+                let deadline = self.now.checked_add(self.limits.head_timeout);
+                self.linger.get_or_insert(Linger { request_id, deadline });
+            }
         }
+    }
+
+    /// The rest of the STDIN of this request is all that is still to come.
+    pub(super) fn lingers_for(&self, request_id: u16) -> bool {
+        self.linger.as_ref().is_some_and(|linger| linger.request_id == request_id)
     }
 
     /// nginx takes END_REQUEST for the end of a complete answer, so it is not sent. Only when other requests would
     /// suffer from a connection that ends at once, it is, with a status that says that something failed.
     fn break_off(&mut self, index: usize) {
         self.closing = true;
-        if self.requests.len() > 1 {
-            let request = &self.requests[index];
+        let is_alone = self.requests.len() == 1;
+        let request = &mut self.requests[index];
+        if is_alone {
+            // What is broken ends now, whatever the peer still sends.
+            request.stdin_has_ended = true;
+        } else {
             self.answers.end(request.wire_id(), request.stderr_is_open, 1);
         }
         self.remove(index);
@@ -343,6 +374,7 @@ impl Connection {
     /// After the end of the peer's bytes.
     fn abort_next(&mut self) -> Option<Event> {
         self.closing = true;
+        self.linger = None;
         self.input = BytesMut::new();
         while let Some(request) = self.requests.pop() {
             if request.phase != Phase::Rejected {

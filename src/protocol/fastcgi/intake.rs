@@ -49,6 +49,12 @@ impl Connection {
                 Ok(Target::Discard)
             }
             (_, 0) => Err(ProtocolError::new(400, "record of this type with the null request ID")),
+            (RecordType::Stdin | RecordType::AbortRequest, id)
+                if content_length == 0 && self.lingers_for(id) =>
+            {
+                self.linger = None;
+                Ok(Target::Discard)
+            }
             (record_type, id) => match self.requests.iter().position(|request| request.wire_id() == id) {
                 Some(index) => self.order(index, Input::of(record_type, content_length == 0)),
                 None if record_type != RecordType::BeginRequest => Ok(Target::Discard),
@@ -74,7 +80,10 @@ impl Connection {
                 request.stdin_begins(limits, &mut self.events);
                 return Ok(Target::Stdin(id));
             }
-            Input::StdinEnd => request.stdin_end(before, &mut self.events),
+            Input::StdinEnd => {
+                request.stdin_has_ended = true;
+                request.stdin_end(before, &mut self.events);
+            }
             Input::Abort => self.abort(index, before)?,
             // The order refuses the rest, and a rejected request has no use for the end of its PARAMS.
             Input::ParamsEnd | Input::Begin | Input::Data | Input::Foreign => {}
@@ -124,7 +133,7 @@ impl Connection {
         };
         if let Some(status) = refusal {
             self.answers.refuse(id, status)?;
-            self.ended(begin.keep_conn);
+            self.ended(id, begin.keep_conn, false);
             return Ok(());
         }
         self.serial = self.serial.wrapping_add(1);
@@ -151,11 +160,12 @@ impl Connection {
     /// FCGI_ABORT_REQUEST (§5.4): nothing that the application says interests the peer now, so its END_REQUEST goes out
     /// at once.
     fn abort(&mut self, index: usize, before: Phase) -> Result<(), ProtocolError> {
-        let Some(request) = self.requests.get(index) else { return Ok(()) };
+        let Some(request) = self.requests.get_mut(index) else { return Ok(()) };
         if before != Phase::Rejected {
             self.events.push_back(Event::Abort { id: request.id });
         }
         self.answers.refuse(request.wire_id(), ProtocolStatus::RequestComplete)?;
+        request.stdin_has_ended = true;
         self.remove(index);
         Ok(())
     }

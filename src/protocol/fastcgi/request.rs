@@ -116,6 +116,8 @@ pub(super) struct Request {
     pub(super) keep_conn: bool,
     pub(super) phase: Phase,
     pub(super) answer: Answer,
+    /// The end of STDIN has come, in whatever phase.
+    pub(super) stdin_has_ended: bool,
     /// STDERR records were sent, so their stream must be ended too.
     pub(super) stderr_is_open: bool,
     /// When the peer should have sent more.
@@ -138,6 +140,7 @@ impl Request {
             keep_conn,
             phase: Phase::Params,
             answer: Answer::Awaited,
+            stdin_has_ended: false,
             stderr_is_open: false,
             deadline,
             head,

@@ -211,8 +211,50 @@ fn the_connection_closes_after_a_request_that_does_not_keep_it() {
 fn a_refused_request_that_does_not_keep_the_connection_closes_it() {
     let mut peer = Peer::new(limits());
     peer.feed_whole(&record(1, 1, &[0, 2, 0, 0, 0, 0, 0, 0]));
-    assert!(peer.connection.wants_close());
     assert_eq!(peer.written(), end_request(1, 0, 3));
+    assert_eq!(peer.feed(&[params(1, &[("A", "b")]), stdin(1, b"")].concat(), 3), []);
+    assert!(peer.connection.wants_close());
+}
+
+#[test]
+fn a_connection_closes_only_after_the_rest_of_the_last_body() {
+    let head = [begin(1, false), params(1, &[("CONTENT_LENGTH", "40")])].concat();
+    let rejected = [begin(1, false), params(1, &[("CONTENT_LENGTH", "1000")])].concat();
+    for (name, stream) in [("answered early", head), ("rejected", rejected)] {
+        let answered = || {
+            let mut peer = Peer::new(limits());
+            peer.feed_whole(&[&stream[..], &stdin(1, b"some")].concat());
+            peer.answer(1, 413, b"");
+            assert!(peer.written().ends_with(&end_request(1, 0, 0)), "{name}");
+            assert!(!peer.connection.wants_close() && !peer.connection.is_idle(), "{name}");
+            peer
+        };
+        let mut peer = answered();
+        assert_eq!(peer.feed(&[stdin(1, &get(2)), stdin(2, b"")].concat(), 7), [], "{name}");
+        assert!(!peer.connection.wants_close(), "{name}");
+        assert_eq!(peer.feed_whole(&[stdin(1, b""), get(3)].concat()), [], "{name}");
+        assert!(peer.connection.wants_close(), "{name}: the end of STDIN has come");
+        assert_eq!(peer.written(), b"");
+
+        let mut peer = answered();
+        peer.connection.receive_eof();
+        peer.poll(&mut Vec::new());
+        assert!(peer.connection.wants_close(), "{name}: the web server has closed");
+
+        let mut peer = answered();
+        peer.connection.on_deadline(peer.start + Duration::from_secs(9));
+        assert!(!peer.connection.wants_close(), "{name}");
+        peer.connection.on_deadline(peer.start + Duration::from_secs(10));
+        assert!(peer.connection.wants_close(), "{name}: time is over");
+    }
+}
+
+#[test]
+fn a_broken_answer_does_not_wait_for_the_rest_of_the_body() {
+    let mut peer = Peer::new(limits());
+    peer.feed_whole(&[begin(1, true), params(1, &[("CONTENT_LENGTH", "40")])].concat());
+    peer.send(1, ResponsePart::Broken);
+    assert!(peer.connection.wants_close());
 }
 
 #[test]
