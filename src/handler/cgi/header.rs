@@ -120,7 +120,7 @@ impl HeaderParser {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else {
             return Err(wrong(line, "it is not a header field, and an empty line has not come yet"));
         };
-        let (name, value) = (line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii());
+        let (name, value) = (trim_end(&line[..colon]), trim(&line[colon + 1..]));
         if first && name == b"<!--" {
             // Python's cgitb begins so, to show its report whether or not a header has gone out.
             return Ok(());
@@ -137,7 +137,7 @@ impl HeaderParser {
     /// `HTTP/1.1 200 OK`.
     fn status_line(&mut self, line: &[u8]) -> Result<(), HeaderError> {
         let space = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
-        self.status(line[space..].trim_ascii(), line)
+        self.status(trim(&line[space..]), line)
     }
 
     /// `200 OK`, the reason may be missing.
@@ -145,7 +145,7 @@ impl HeaderParser {
         let (digits, reason) = value.split_at_checked(3).unwrap_or((value, b""));
         let status = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u16>().ok());
         let status = status.filter(|status| (200..=599).contains(status) && digits.len() == 3);
-        let (Some(status), true) = (status, reason.first().is_none_or(u8::is_ascii_whitespace)) else {
+        let (Some(status), true) = (status, reason.first().is_none_or(is_blank)) else {
             return Err(wrong(line, "a status is a number from 200 to 599 and a reason"));
         };
         if !is_field_value(reason) {
@@ -154,7 +154,7 @@ impl HeaderParser {
         match &self.status {
             Some((before, _)) if *before != status => Err(wrong(line, "it has named another status before")),
             _ => {
-                self.status = Some((status, reason.trim_ascii().to_vec()));
+                self.status = Some((status, trim(reason).to_vec()));
                 Ok(())
             }
         }
@@ -225,6 +225,21 @@ impl HeaderParser {
         head.content_length = self.fields.content_length;
         Ok(head)
     }
+}
+
+/// Without the white space of RFC 9110 §5.5 around it; a CR inside a line is none.
+fn trim(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
+    trim_end(&bytes[start..])
+}
+
+fn trim_end(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(0, |last| last + 1);
+    &bytes[..end]
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// A request target holds neither space nor bytes above 0x7e (RFC 9112 §3.2); scripts write them nevertheless.

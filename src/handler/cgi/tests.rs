@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -253,4 +252,349 @@ fn script_reads_its_body_to_the_end() {
     let body = vec![b'x'; 1_000_000];
     let outcome = run_with(&format!("{HEAD}cat"), &config(), &body);
     assert_eq!(outcome.text().len(), body.len());
+}
+
+#[test]
+fn script_gets_one_argument_its_directory_and_nothing_but_three_descriptors() {
+    let scripts = Scripts::new();
+    // A descriptor that a careless library has left open for every child.
+    let (leaked, _other) = nix::unistd::pipe().expect("a pipe");
+    let text = format!("{HEAD}echo $#; pwd; ls /proc/self/fd; cat; ls -l /proc/self/fd/0 | sed 's/.*-> //'");
+    let script = scripts.script("sub/script", &text);
+    let outcome = Driver::start(&script, &config(), Vec::new()).until_over();
+    // ls opens 3 itself to read the directory.
+    let expected = format!("0\n{}\n0\n1\n2\n3\n/dev/null\n", scripts.path().join("sub").display());
+    assert_eq!(outcome.text(), expected);
+    drop(leaked);
+}
+
+#[test]
+fn script_leads_a_process_group_with_default_signals_and_no_mask() {
+    let show = "sed -n 's/^Sig\\(Blk\\|Ign\\|Cgt\\)://p' /proc/self/status; ps -o pgid= -p $$ 2>/dev/null || cut -d' ' -f5 /proc/$$/stat; echo $$";
+    let outcome = run(&format!("{HEAD}{show}"));
+    let mut words = outcome.text().split_whitespace();
+    // The C library keeps 32 and 33 for itself, and ignores them in what it spawns.
+    let own = 0x1_8000_0000;
+    for mask in ["blocked", "ignored", "caught"] {
+        let signals = words.next().and_then(|word| u64::from_str_radix(word, 16).ok()).expect("a mask");
+        assert_eq!(signals & !own, 0, "{mask}: {signals:x}");
+    }
+    assert_eq!(words.next(), words.next(), "group and process");
+}
+
+#[test]
+fn environment_reaches_the_script_whole() {
+    let scripts = Scripts::new();
+    let mut wanted = meta(0);
+    wanted.set(b"HTTP_X_BYTES", b"caf\xe9 = \n() { :;}");
+    wanted.set(b"LD_PRELOAD", b"/evil.so");
+    let script = scripts.script("python", "#!/usr/bin/python3\nimport os, sys\nsys.stdout.buffer.write(b'A: 1\\n\\n' + b'\\0'.join(k + b'=' + v for k, v in sorted(os.environb.items()) if k != b'LC_CTYPE'))\n");
+    let run = ScriptRun::spawn(&script, &wanted, &config(), LIMITS, Instant::now()).expect("it starts");
+    let outcome = Driver { run, body: Vec::new(), outcome: Outcome::default() }.until_over();
+    let version = env!("CARGO_PKG_VERSION");
+    let software = format!("SERVER_SOFTWARE=forkhorn/{version}");
+    let expected: [&[u8]; 7] = [
+        b"GATEWAY_INTERFACE=CGI/1.1",
+        b"HTTP_X_BYTES=caf\xe9 = \n() { :;}",
+        b"PATH=/usr/local/bin:/usr/bin:/bin",
+        b"QUERY_STRING=",
+        b"REQUEST_METHOD=GET",
+        b"SCRIPT_NAME=/cgi-bin/script",
+        software.as_bytes(),
+    ];
+    assert_eq!(outcome.body.split(|&byte| byte == 0).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn empty_body_is_the_end_of_input_at_once() {
+    assert_eq!(run(&format!("{HEAD}cat; echo read")).text(), "read\n");
+}
+
+#[test]
+fn spooled_body_is_read_from_its_begin() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", &format!("{HEAD}cksum"));
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(&bytes).expect("it takes them");
+    let mut run =
+        ScriptRun::spawn(&script, &meta(bytes.len()), &config(), LIMITS, Instant::now()).expect("it starts");
+    run.feed_file(Arc::new(file), bytes.len() as u64);
+    run.finish_input();
+    let outcome = Driver { run, body: Vec::new(), outcome: Outcome::default() }.until_over();
+    let expected = run_with(&format!("{HEAD}cksum"), &config(), &bytes);
+    assert_eq!(outcome.text(), expected.text());
+    assert!(outcome.text().ends_with(" 3000000\n"), "{}", outcome.text());
+}
+
+#[test]
+fn body_that_nobody_reads_blocks_nobody() {
+    let body = vec![b'x'; 10_000_000];
+    for text in ["exit 0", "exec 0<&-; echo closed", "echo first; exit 0", "sleep 0.1; echo late"] {
+        let outcome = run_with(&format!("{HEAD}{text}"), &config(), &body);
+        assert_eq!(outcome.status(), 200, "{text}");
+        outcome.text();
+    }
+}
+
+#[test]
+fn script_that_writes_much_before_it_reads_does_not_hang() {
+    let body = vec![b'x'; 10_000_000];
+    let outcome = run_with(&format!("{HEAD}head -c 10000000 /dev/zero; wc -c"), &config(), &body);
+    assert!(matches!(outcome.end, Some(ScriptEvent::End)));
+    assert_eq!(outcome.body.len(), 10_000_000 + "10000000\n".len());
+}
+
+#[test]
+fn script_that_fills_its_standard_error_does_not_hang() {
+    let outcome = run(&format!("{HEAD}head -c 3000000 /dev/zero >&2; echo done"));
+    assert_eq!(outcome.text(), "done\n");
+}
+
+#[test]
+fn body_waits_for_the_script_within_bounds() {
+    let scripts = Scripts::new();
+    let gate = fifo(&scripts);
+    let text = format!("{HEAD}read line < {}; wc -c", gate.display());
+    let mut driver = Driver::start(&scripts.script("script", &text), &config(), vec![b'x'; 10_000_000]);
+    // The script has not read: what is kept for it, and the pipe, are full.
+    assert!(!driver.run.wants_input());
+    assert!(driver.body.len() > 9_000_000, "{} bytes were not taken", driver.body.len());
+    driver = driver.until(|driver| driver.outcome.head.is_some());
+    assert!(driver.body.len() > 9_000_000, "{} bytes were not taken", driver.body.len());
+    fs::write(&gate, "go\n").expect("the script reads");
+    assert_eq!(driver.until_over().text(), "10000000\n");
+}
+
+#[test]
+fn paused_output_stays_in_the_pipe() {
+    let scripts = Scripts::new();
+    let marker = scripts.path().join("written");
+    let script =
+        scripts.script("script", &format!("{HEAD}head -c 1000000 /dev/zero; : > {}", marker.display()));
+    let mut driver = Driver::start(&script, &config(), Vec::new());
+    driver = driver.until(|driver| driver.outcome.head.is_some());
+    driver.run.set_output_paused(true);
+    driver.run.on_ready(Pipe::Stdout, Instant::now());
+    assert!(driver.run.poll_event().is_none());
+    // Without a new readiness: epoll would not report one.
+    driver.run.set_output_paused(false);
+    driver.events();
+    let outcome = driver.until_over();
+    assert_eq!(outcome.text().len(), 1_000_000);
+}
+
+#[test]
+fn response_ends_with_the_script_though_a_child_holds_its_output() {
+    let scripts = Scripts::new();
+    let pid_file = scripts.path().join("pid");
+    let script =
+        scripts.script("script", &format!("{HEAD}sleep 300 & echo $! > {}; echo answer", pid_file.display()));
+    let started = Instant::now();
+    let outcome = Driver::start(&script, &config(), Vec::new()).until_over();
+    assert_eq!(outcome.text(), "answer\n");
+    assert!(started.elapsed() < Duration::from_secs(200));
+    // It was started on purpose and lives on, until this test ends it.
+    let child = read_pid(&pid_file);
+    kill(child, None).expect("the background child lives");
+    kill(child, Signal::SIGKILL).expect("it is ours");
+}
+
+#[test]
+fn response_ends_when_the_output_is_closed_though_the_script_works_on() {
+    let scripts = Scripts::new();
+    let gate = fifo(&scripts);
+    let text = format!("{HEAD}echo answer; exec >&-; read line < {}", gate.display());
+    let driver = Driver::start(&scripts.script("script", &text), &config(), Vec::new()).until_response_ends();
+    assert!(!driver.run.is_over(), "the process works on");
+    assert_eq!(driver.outcome.text(), "answer\n");
+    fs::write(&gate, "go\n").expect("the script reads");
+    driver.until_over();
+}
+
+#[test]
+fn script_over_its_time_is_ended_with_its_whole_group() {
+    let scripts = Scripts::new();
+    let (child, grandchild) = (scripts.path().join("child"), scripts.path().join("grandchild"));
+    // Neither follows TERM.
+    let text = format!(
+        "#!/bin/sh\ntrap '' TERM\nsh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 300; done' &\necho $$ > {}\nwhile :; do sleep 300; done",
+        grandchild.display(),
+        child.display()
+    );
+    let cgi = CgiConfig { timeout: Some(Duration::from_millis(500)), ..config() };
+    let driver = Driver::start(&scripts.script("script", &text), &cgi, Vec::new()).until_response_ends();
+    let failure = driver.outcome.failure();
+    assert_eq!(failure.status(), 504);
+    assert!(failure.to_string().contains("over its 0.5 seconds (--cgi-timeout)"), "{failure}");
+    assert!(!driver.run.is_over());
+    driver.until_over();
+    for pid in [read_pid(&child), read_pid(&grandchild)] {
+        wait_until_gone(pid);
+    }
+}
+
+#[test]
+fn time_limit_after_the_head_breaks_the_response() {
+    let cgi = CgiConfig { timeout: Some(Duration::from_millis(300)), ..config() };
+    let outcome = run_with(&format!("{HEAD}echo begin; exec sleep 300"), &cgi, b"");
+    assert_eq!(outcome.status(), 200);
+    assert_eq!(outcome.body, b"begin\n");
+    assert_eq!(outcome.failure().status(), 504);
+}
+
+#[test]
+fn what_is_left_of_the_group_is_killed_after_the_script_has_followed() {
+    let scripts = Scripts::new();
+    let pid_file = scripts.path().join("pid");
+    let text = format!(
+        "{HEAD}sh -c 'trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 300; done' & while ! [ -e {0} ]; do sleep 0.01; done; echo ready; wait",
+        pid_file.display()
+    );
+    let mut driver = Driver::start(&scripts.script("script", &text), &config(), Vec::new());
+    driver = driver.until(|driver| driver.outcome.body == b"ready\n");
+    driver.run.cancel("the test wants it", Instant::now());
+    assert!(driver.run.poll_event().is_none());
+    let outcome = driver.until_over();
+    assert!(outcome.end.is_none(), "{outcome:?}");
+    wait_until_gone(read_pid(&pid_file));
+}
+
+#[test]
+fn no_zombie_and_no_descriptor_stays() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", &format!("{HEAD}echo $$"));
+    let mut pids = Vec::new();
+    for _ in 0..20 {
+        let run =
+            ScriptRun::spawn(&script, &meta(100), &config(), LIMITS, Instant::now()).expect("it starts");
+        assert_eq!(run.sources().map(|(pipe, _)| pipe).collect::<Vec<_>>(), Pipe::ALL);
+        let driver = Driver { run, body: vec![b'x'; 100], outcome: Outcome::default() };
+        let driver = driver.until(|driver| driver.run.is_over());
+        assert_eq!(driver.run.sources().count(), 0, "all closed, or not watched any more");
+        pids.push(driver.outcome.text().trim().parse::<i32>().expect("a process id"));
+    }
+    for pid in pids {
+        // Not even a zombie has this number now, at least not ours.
+        assert_eq!(nix::sys::wait::waitpid(Pid::from_raw(pid), None), Err(Errno::ECHILD));
+    }
+}
+
+#[test]
+fn dropped_run_leaves_no_process() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", &format!("{HEAD}echo $$; exec sleep 300"));
+    let driver =
+        Driver::start(&script, &config(), Vec::new()).until(|driver| !driver.outcome.body.is_empty());
+    let pid = Pid::from_raw(
+        std::str::from_utf8(&driver.outcome.body).expect("ASCII").trim().parse().expect("a number"),
+    );
+    drop(driver);
+    wait_until_gone(pid);
+}
+
+#[test]
+fn script_killed_in_its_response_breaks_it() {
+    let outcome = run(&format!("{HEAD}echo begin; kill -SEGV $$"));
+    assert_eq!(outcome.body, b"begin\n");
+    assert!(outcome.failure().to_string().contains("was killed by SIGSEGV in the middle of its response"));
+    // A signal that nix has no name for.
+    let outcome =
+        run("#!/usr/bin/python3\nimport os\nprint('A: 1\\n', flush=True)\nos.kill(os.getpid(), 40)\n");
+    assert!(outcome.failure().to_string().contains("was killed by signal 40"), "{:?}", outcome.failure());
+}
+
+#[test]
+fn exit_status_after_a_response_does_not_break_it() {
+    assert_eq!(run(&format!("{HEAD}echo answer; exit 3")).text(), "answer\n");
+}
+
+#[test]
+fn script_that_fails_before_its_head_is_answered_502_with_its_reasons() {
+    for (text, reasons) in [
+        ("#!/bin/sh\necho oh dear >&2; exit 3", ["wrote nothing", "exited with status 3", "\n    oh dear"]),
+        ("#!/bin/sh\nkill -KILL $$", ["wrote nothing", "was killed by SIGKILL", ""]),
+        ("#!/bin/sh\necho 'Content-Type: text/plain'", ["before the empty line", "exited with status 0", ""]),
+        ("#!/bin/sh\nprintf 'one\\033[1m\\ntwo\\n' >&2", ["\n    one\\u{1b}[1m", "\n    two", ""]),
+        (
+            "#!/usr/bin/python3\nimport no_such_module",
+            ["wrote nothing", "status 1", "No module named 'no_such_module'"],
+        ),
+        (
+            "#!/bin/sh\necho \"ModuleNotFoundError: No module named 'cgi'\" >&2; exit 1",
+            ["pip install legacy-cgi", "", ""],
+        ),
+        ("#!/usr/bin/env no-such-interpreter\n", ["exited with status 127", "no-such-interpreter", ""]),
+        ("#!/usr/bin/env sh\r\necho\r\n", ["exited with status 127", "ends in CR LF", "sed -i 's/\\r$//' "]),
+    ] {
+        let outcome = run(text);
+        assert!(outcome.head.is_none());
+        let failure = outcome.failure();
+        assert_eq!(failure.status(), 502);
+        for reason in reasons {
+            assert!(failure.to_string().contains(reason), "{failure}");
+        }
+    }
+}
+
+#[test]
+fn output_that_is_no_header_fails_at_once() {
+    let outcome = run("#!/bin/sh\necho '<html>'; exec sleep 0.2");
+    assert!(outcome.failure().to_string().contains("the line '<html>'"), "{:?}", outcome.failure());
+}
+
+#[test]
+fn local_redirect_ends_the_response() {
+    let outcome = run("#!/bin/sh\nprintf 'Location: /other?a=b\\n\\nignored'");
+    assert!(
+        matches!(&outcome.end, Some(ScriptEvent::LocalRedirect(path)) if path == b"/other?a=b"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn nph_script_is_told_by_its_name() {
+    let scripts = Scripts::new();
+    let script = scripts.script("nph-test", "#!/bin/sh\nprintf 'HTTP/1.0 299 Mine\\r\\n\\r\\nbody'");
+    let outcome = Driver::start(&script, &config(), Vec::new()).until_over();
+    assert_eq!(outcome.head.as_ref().map(ResponseHead::reason), Some(b"Mine".as_slice()));
+    assert_eq!(outcome.text(), "body");
+}
+
+#[test]
+fn standard_error_is_given_to_the_web_server_if_it_wants_it() {
+    let cgi = CgiConfig { stderr: ScriptStderr::Fastcgi, ..config() };
+    for text in ["echo one >&2; echo answer; echo two >&2", "echo one >&2; exec 2>&-; echo answer; echo two"]
+    {
+        let outcome = run_with(&format!("{HEAD}{text}"), &cgi, b"");
+        assert!(outcome.text().starts_with("answer\n"));
+        assert!(outcome.stderr.starts_with(b"one\n"), "{outcome:?}");
+    }
+    assert!(run(&format!("{HEAD}echo one >&2")).stderr.is_empty());
+}
+
+/// What a script waits at until the test lets it go on.
+fn fifo(scripts: &Scripts) -> PathBuf {
+    let path = scripts.path().join("gate");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    path
+}
+
+fn read_pid(file: &Path) -> Pid {
+    let text = fs::read_to_string(file).expect("the script has written it");
+    Pid::from_raw(text.trim().parse().expect("a process id"))
+}
+
+/// A process that is nobody's child any more is reaped by whoever adopts it, at its leisure: a zombie counts as gone.
+fn wait_until_gone(pid: Pid) {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+        if matches!(state, None | Some('Z' | 'X')) {
+            return;
+        }
+        assert!(Instant::now() < give_up, "process {pid} lives on: {stat}");
+        std::thread::yield_now();
+    }
 }
