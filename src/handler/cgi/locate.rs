@@ -16,8 +16,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::super::{HandlerError, printable};
-pub use crate::gateway::{CgiTarget, Place};
-use crate::gateway::{KnownName, MetaVariables};
+use crate::gateway::{CgiTarget, KnownName, MetaVariables, Place};
 
 /// A script that may be run.
 #[derive(Debug, Clone)]
@@ -169,7 +168,8 @@ fn named_path_info(url_path: &[u8], extra: &[u8], meta: &MetaVariables) -> usize
     if let Some(info) = meta.known(KnownName::PathInfo).filter(ends_with) {
         return info.len();
     }
-    let after = meta.known(KnownName::ScriptName).and_then(|name| url_path.strip_prefix(name));
+    let script_name = meta.known(KnownName::ScriptName).filter(|name| !name.is_empty());
+    let after = script_name.and_then(|name| url_path.strip_prefix(name));
     after.filter(|info| info.starts_with(b"/")).map_or(0, <[u8]>::len)
 }
 

@@ -27,8 +27,9 @@ mod stderr;
 mod tests;
 
 pub use super::HandlerError;
+pub use crate::gateway::{CgiTarget, Place};
 pub use environment::environment;
 pub use header::{Header, HeaderError, HeaderLimits, HeaderParser};
-pub use locate::{CgiTarget, Place, Script, locate};
+pub use locate::{Script, locate};
 pub use process::{GRACE, GROUP_GRACE};
 pub use run::{Pipe, ScriptEvent, ScriptRun};
