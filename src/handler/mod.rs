@@ -5,6 +5,7 @@
 pub mod cgi;
 mod error;
 mod printable;
+pub mod static_files;
 
 pub use error::HandlerError;
 pub(crate) use printable::printable;
