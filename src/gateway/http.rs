@@ -53,7 +53,6 @@ impl Gateway {
         let path = match target.path {
             // RFC 9112 §3.2.4. PEP 3333 wants a PATH_INFO that begins with a slash; REQUEST_URI tells the difference.
             b"*" if method == b"OPTIONS" => b"/",
-            b"*" => return Err(Refusal::new(400, "only OPTIONS may have the target *")),
             path => absolute(path),
         };
         self.locate_path(path, meta).map_err(|why| Refusal::new(400, why))

@@ -1,6 +1,7 @@
 //! The parts of a request target (RFC 9112 §3.2), and of the authority in it or in Host.
 
 use super::Refusal;
+use crate::protocol::http1::split_target;
 
 /// A request target, cut up but not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +22,14 @@ impl<'a> Target<'a> {
         if raw.contains(&b'#') {
             return Err(wrong("the request target holds a fragment"));
         }
-        if raw == b"*" || raw.starts_with(b"/") {
-            return Ok(Target::without_authority(raw));
+        let split = split_target(raw);
+        match split.authority {
+            Some([]) => Err(wrong("the URL has no host")),
+            None if raw != b"*" && !raw.starts_with(b"/") => {
+                Err(wrong("the request target is neither a path nor a URL"))
+            }
+            authority => Ok(Target { authority, ..Target::without_authority(split.path_and_query) }),
         }
-        let rest =
-            after_scheme(raw).ok_or_else(|| wrong("the request target is neither a path nor a URL"))?;
-        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-        let (authority, uri) = rest.split_at(end);
-        if authority.is_empty() {
-            return Err(wrong("the URL has no host"));
-        }
-        Ok(Target { authority: Some(authority), ..Target::without_authority(uri) })
     }
 
     /// `uri` is a path and a query, of which either may be missing.
@@ -42,14 +40,6 @@ impl<'a> Target<'a> {
         };
         Target { authority: None, uri, path, query }
     }
-}
-
-/// What follows `http://` or `https://`.
-fn after_scheme(url: &[u8]) -> Option<&[u8]> {
-    [b"http://".as_slice(), b"https://"].iter().find_map(|scheme| {
-        let (start, rest) = url.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    })
 }
 
 /// `host [":" port]` (RFC 3986 §3.2): a name or IPv4 address, or an IPv6 address in brackets; the port if it is named.
@@ -66,7 +56,7 @@ pub(super) fn parse_authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
         _ => {
             let end = bytes.iter().position(|&byte| byte == b':').unwrap_or(bytes.len());
             let (host, rest) = bytes.split_at(end);
-            (!host.is_empty() && host.iter().all(|&byte| is_reg_name(byte))).then_some((host, rest))?
+            (!host.is_empty() && host.iter().all(is_name_character)).then_some((host, rest))?
         }
     };
     match rest {
@@ -79,9 +69,9 @@ pub(super) fn parse_authority(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     }
 }
 
-/// RFC 3986 §3.2.2: unreserved, sub-delims, and `%` of an encoded byte.
-fn is_reg_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+/// What else RFC 3986 §3.2.2 allows occurs in no host's name.
+fn is_name_character(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(byte)
 }
 
 #[cfg(test)]
@@ -144,6 +134,8 @@ mod tests {
             ("a, b", None),
             ("a/b", None),
             ("a\\b", None),
+            ("a%00b", None),
+            ("a;b", None),
             ("a?b", None),
             ("caf\u{e9}", None),
             ("[::1", None),
