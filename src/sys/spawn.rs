@@ -84,6 +84,11 @@ impl Child {
         self.exit.as_ref().map(AsFd::as_fd)
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_exit_fd(&mut self) {
+        self.exit = None;
+    }
+
     /// How the process ended, if it has. Without `reap` it stays a zombie, so that its process group's number can't be
     /// given to anybody else.
     pub fn wait(&self, reap: bool) -> Option<Exit> {
@@ -299,5 +304,108 @@ fn check(error: c_int) -> io::Result<()> {
     match error {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const IN_CHILD: &str = "FORKHORN_TEST_IN_CHILD";
+
+    /// Runs a test of this file in a process of its own, for what would disturb the other tests.
+    fn in_own_process(name: &str, test: impl FnOnce()) {
+        if std::env::var_os(IN_CHILD).is_some() {
+            return test();
+        }
+        let output = Command::new(std::env::current_exe().expect("the test program"))
+            .args(["--exact", &format!("sys::spawn::tests::{name}"), "--nocapture"])
+            .env(IN_CHILD, "1")
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+    }
+
+    fn start(script: &CStr) -> io::Result<Child> {
+        let (input, _) = pipe()?;
+        let (_, output) = pipe()?;
+        spawn(&Program {
+            path: script,
+            name: script,
+            environment: &[],
+            directory: c"/",
+            standard: [input.as_fd(), output.as_fd(), output.as_fd()],
+        })
+    }
+
+    fn wait(child: &Child) -> Exit {
+        loop {
+            if let Some(exit) = child.wait(true) {
+                return exit;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn exit_is_told_and_a_second_wait_finds_nothing() {
+        let child = start(c"/bin/false").expect("it starts");
+        assert!(child.exit_fd().is_some());
+        while child.wait(false).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(child.wait(false), Some(Exit::Status(1)), "still a zombie");
+        assert_eq!(child.wait(true), Some(Exit::Status(1)));
+        assert_eq!(child.wait(true), Some(Exit::Unknown));
+    }
+
+    #[test]
+    fn error_of_exec_comes_back() {
+        assert_eq!(start(c"/nonexistent").expect_err("no such program").raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(start(c"/etc/passwd").expect_err("not executable").raw_os_error(), Some(libc::EACCES));
+    }
+
+    #[test]
+    fn ignored_sigchld_gives_an_unknown_exit_and_no_hang() {
+        in_own_process("ignored_sigchld_gives_an_unknown_exit_and_no_hang", || {
+            // SAFETY: this process runs this test only, and SIG_IGN is no function.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            let child = start(c"/bin/true").expect("it starts");
+            assert_eq!(wait(&child), Exit::Unknown);
+        });
+    }
+
+    #[test]
+    fn write_to_a_closed_pipe_raises_no_signal() {
+        in_own_process("write_to_a_closed_pipe_raises_no_signal", || {
+            // SAFETY: this process runs this test only, and SIG_DFL is no function.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            let (read, write) = pipe().expect("a pipe");
+            drop(read);
+            assert_eq!(write_quietly(write.as_fd(), b"x"), Err(Errno::EPIPE));
+            assert_eq!(write_quietly(write.as_fd(), b"x"), Err(Errno::EPIPE));
+        });
+    }
+
+    #[test]
+    fn pipes_lie_above_the_standard_descriptors() {
+        in_own_process("pipes_lie_above_the_standard_descriptors", || {
+            // SAFETY: this process runs this test only; standard input is not used again.
+            unsafe { libc::close(0) };
+            let (read, write) = pipe().expect("a pipe");
+            assert!(read.as_raw_fd() > 2 && write.as_raw_fd() > 2);
+        });
+    }
+
+    #[test]
+    fn inherited_descriptors_are_those_that_exec_does_not_close() {
+        let (closed, _) = pipe().expect("a pipe");
+        let (left_open, _keep) = nix::unistd::pipe().expect("a pipe");
+        let inherited = inherited_descriptors().expect("/proc is there");
+        assert!(inherited.contains(&left_open.as_raw_fd()));
+        assert!(!inherited.contains(&closed.as_raw_fd()) && !inherited.iter().any(|&fd| fd < 3));
     }
 }

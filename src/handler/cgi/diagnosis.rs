@@ -180,3 +180,7 @@ fn shown(path: &Path) -> String {
 /// Linux reads so much of a file to find out how to run it.
 const KERNEL_LINE_BYTES: u64 = 256;
 const SHOWN_BYTES: usize = 1024;
+
+#[cfg(test)]
+#[path = "diagnosis_tests.rs"]
+mod tests;

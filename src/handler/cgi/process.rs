@@ -56,6 +56,11 @@ impl Process {
         }
     }
 
+    #[cfg(test)]
+    pub fn forget_exit_descriptor(&mut self) {
+        self.child.forget_exit_fd();
+    }
+
     pub fn is_running(&self) -> bool {
         self.state == State::Running
     }

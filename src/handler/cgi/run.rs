@@ -262,6 +262,12 @@ impl ScriptRun {
         self.process.is_over() && self.is_response_over() && self.next.is_none()
     }
 
+    /// As on a kernel without pidfd.
+    #[cfg(test)]
+    pub(super) fn forget_exit_descriptor(&mut self) {
+        self.process.forget_exit_descriptor();
+    }
+
     fn is_response_over(&self) -> bool {
         matches!(self.response, Response::Over)
     }

@@ -133,3 +133,73 @@ impl Stderr {
         self.line.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::spawn::{pipe, set_nonblocking};
+
+    fn stderr(with_events: bool) -> (File, Stderr) {
+        let (read, write) = pipe().expect("a pipe");
+        set_nonblocking(read.as_fd()).expect("ours");
+        (write.into(), Stderr::new(read, "test".to_owned(), with_events))
+    }
+
+    /// Writes in pieces, and reads each at once.
+    fn feed(writer: &mut File, stderr: &mut Stderr, pieces: &[&[u8]]) {
+        for piece in pieces {
+            for chunk in piece.chunks(32 * 1024) {
+                writer.write_all(chunk).expect("the pipe has room");
+                stderr.set_ready();
+                stderr.read();
+                assert!(stderr.line.len() <= MAX_LINE_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn line_waits_for_its_end_and_a_long_one_does_not() {
+        let (mut writer, mut stderr) = stderr(false);
+        feed(&mut writer, &mut stderr, &[b"one ", b"line\ntwo"]);
+        assert_eq!(stderr.line, b"two");
+        assert_eq!(stderr.logged_bytes, "one line".len());
+        feed(&mut writer, &mut stderr, &[&[b'x'; 3 * MAX_LINE_BYTES]]);
+        assert_eq!(stderr.line.len(), "two".len());
+        stderr.finish();
+        assert_eq!(stderr.logged_bytes, "one line".len() + "two".len() + 3 * MAX_LINE_BYTES);
+        assert!(stderr.line.is_empty() && stderr.descriptor().is_none());
+    }
+
+    #[test]
+    fn what_is_logged_and_kept_is_bounded_and_the_tail_is_the_last() {
+        let (mut writer, mut stderr) = stderr(false);
+        for _ in 0..200 {
+            feed(&mut writer, &mut stderr, &[&[b'x'; 16 * 1024], b"\n"]);
+            assert!(stderr.tail.len() <= 4 * TAIL_BYTES + 64 * 1024);
+        }
+        feed(&mut writer, &mut stderr, &[b"the last words\n"]);
+        assert!(stderr.logged_bytes <= MAX_LOGGED_BYTES + MAX_LINE_BYTES, "{}", stderr.logged_bytes);
+        assert!(stderr.tail().ends_with(b"the last words\n"));
+        assert_eq!(stderr.tail().len(), TAIL_BYTES);
+    }
+
+    #[test]
+    fn events_repeat_the_output_within_bounds() {
+        let (mut writer, mut stderr) = stderr(true);
+        feed(&mut writer, &mut stderr, &[b"one\n", b"two"]);
+        assert_eq!(stderr.next_event().as_deref(), Some(b"one\n".as_slice()));
+        assert_eq!(stderr.next_event().as_deref(), Some(b"two".as_slice()));
+        assert_eq!(stderr.next_event(), None);
+        for _ in 0..100 {
+            feed(&mut writer, &mut stderr, &[&[b'x'; 8 * 1024]]);
+        }
+        let waiting: usize = std::iter::from_fn(|| stderr.next_event()).map(|bytes| bytes.len()).sum();
+        assert_eq!(waiting, MAX_EVENT_BYTES);
+        feed(&mut writer, &mut stderr, &[b"again"]);
+        assert_eq!(stderr.next_event().as_deref(), Some(b"again".as_slice()));
+    }
+}

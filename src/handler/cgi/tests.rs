@@ -580,6 +580,89 @@ fn fifo(scripts: &Scripts) -> PathBuf {
     path
 }
 
+#[test]
+fn script_that_cannot_be_started_names_the_cause_and_the_cure() {
+    let scripts = Scripts::new();
+    let file = scripts.path().join("script").display().to_string();
+    for (text, status, reason) in [
+        (
+            b"#!/nonexistent/perl -w\nprint".as_slice(),
+            502,
+            "the interpreter /nonexistent/perl, which does not exist",
+        ),
+        (b"#!/bin/sh\r\necho\r\n", 502, &format!("interpreter '/bin/sh\\r'; run: sed -i 's/\\r$//' {file}")),
+        (b"#! /bin/sh -e\r\necho\r\n", 200, ""),
+        (b"", 502, "it is empty"),
+        (b"echo hello", 502, "such as #!/usr/bin/env python3"),
+        (b"\xef\xbb\xbf#!/bin/sh\n", 502, "byte order mark"),
+        (b"#!\n", 502, "names no interpreter behind #!"),
+        (b"\x7fELF nonsense", 502, "built for another kind of machine"),
+        (b"#!/etc\n", 502, "the interpreter /etc, which may not be executed"),
+        (b"#!/etc/passwd\n", 502, "the interpreter /etc/passwd, which may not be executed"),
+    ] {
+        scripts.write("script", text, 0o755);
+        let script = scripts.locate("script").expect("it is there");
+        match ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, Instant::now()) {
+            Ok(_) => assert_eq!(status, 200, "{}", text.escape_ascii()),
+            Err(error) => {
+                assert_eq!(error.status(), status, "{error}");
+                assert!(error.to_string().contains(reason), "{error}, not {reason}");
+                assert!(error.to_string().contains(&file));
+            }
+        }
+    }
+    let script = scripts.locate("script").expect("it is there");
+    fs::remove_file(&file).expect("ours");
+    let error =
+        ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, Instant::now()).map(|_| ()).expect_err("gone");
+    assert_eq!(error.status(), 404);
+}
+
+#[test]
+fn variables_beyond_the_kernels_limit_are_an_error_not_a_crash() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", HEAD);
+    let mut meta = meta(0);
+    meta.set(b"HTTP_X_LONG", &[b'x'; 200_000]);
+    let error = ScriptRun::spawn(&script, &meta, &config(), LIMITS, Instant::now())
+        .map(|_| ())
+        .expect_err("too long");
+    assert!(error.status() == 502 && error.to_string().contains("longer than the kernel takes"), "{error}");
+}
+
+#[test]
+fn exit_that_somebody_else_has_taken_ends_the_run() {
+    let scripts = Scripts::new();
+    let gate = fifo(&scripts);
+    let script = scripts.script("script", &format!("{HEAD}echo $$; read line < {}", gate.display()));
+    let driver =
+        Driver::start(&script, &config(), Vec::new()).until(|driver| !driver.outcome.body.is_empty());
+    let pid = std::str::from_utf8(&driver.outcome.body).expect("ASCII").trim().parse().expect("a number");
+    fs::write(&gate, "go\n").expect("the script reads");
+    // As an application does that waits for any child.
+    nix::sys::wait::waitpid(Pid::from_raw(pid), None).expect("it is our child");
+    assert_eq!(driver.until_over().text(), format!("{pid}\n"));
+}
+
+#[test]
+fn process_that_cannot_be_watched_is_asked_now_and_then() {
+    let scripts = Scripts::new();
+    for (text, config, status) in [
+        ("echo answer; exit 1", config(), None),
+        ("exec sleep 300", CgiConfig { timeout: Some(Duration::from_millis(100)), ..config() }, Some(504)),
+    ] {
+        let script = scripts.script("script", &format!("{HEAD}{text}"));
+        let mut driver = Driver::start(&script, &config, Vec::new());
+        driver.run.forget_exit_descriptor();
+        assert!(driver.run.descriptor(Pipe::Exit).is_none());
+        let outcome = driver.until_over();
+        match status {
+            None => assert_eq!(outcome.text(), "answer\n"),
+            Some(status) => assert_eq!(outcome.failure().status(), status),
+        }
+    }
+}
+
 fn read_pid(file: &Path) -> Pid {
     let text = fs::read_to_string(file).expect("the script has written it");
     Pid::from_raw(text.trim().parse().expect("a process id"))
