@@ -1,6 +1,6 @@
 //! The log on standard error: one format for the master and all that it starts.
 //!
-//! `2026-11-23T08:00:01.123Z INFO  worker 0 [4711] forkhorn::worker: message`
+//! `2026-11-23T08:00:01.123Z INFO  worker 0 [4711] handler: message`
 //!
 //! Much of what is logged was written by others. Control characters are escaped, and further lines of a message are
 //! marked, so that nobody can write a line that looks like ours, or send commands to a terminal.
@@ -32,7 +32,7 @@ pub fn init(level: &str, name: &str) {
                 &buffer.timestamp_millis().to_string(),
                 record.level(),
                 std::process::id(),
-                record.target(),
+                area(record.target()),
                 &record.args().to_string(),
             );
             buffer.write_all(line.as_bytes())
@@ -41,11 +41,29 @@ pub fn init(level: &str, name: &str) {
     log::set_max_level(level);
 }
 
+/// The part of forkhorn, or the crate, that speaks: `master` for `forkhorn::master::workers`.
+fn area(target: &str) -> &str {
+    let inner = target.strip_prefix("forkhorn::").or_else(|| target.strip_prefix("_forkhorn::"));
+    inner.unwrap_or(target).split("::").next().unwrap_or(target)
+}
+
 /// From now on this process is called `name`: a worker that was forked by a template.
 pub fn rename(name: &str) {
     let mut current = NAME.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     current.clear();
     current.push_str(name);
+}
+
+/// `message` as it may be shown on a terminal: several lines if it has several, without other control characters.
+pub fn printable(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for (index, line) in message.split('\n').enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        escape_into(&mut text, line);
+    }
+    text
 }
 
 fn format_line(time: &str, level: log::Level, pid: u32, target: &str, message: &str) -> String {
@@ -76,6 +94,18 @@ fn escape_into(line: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_names_the_part_that_speaks() {
+        for (target, expected) in [
+            ("forkhorn::master::workers", "master"),
+            ("_forkhorn::template", "template"),
+            ("_forkhorn", "_forkhorn"),
+            ("mio::poll", "mio"),
+        ] {
+            assert_eq!(area(target), expected);
+        }
+    }
 
     #[test]
     fn a_message_can_not_forge_a_line() {

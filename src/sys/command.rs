@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "pre_exec runs between fork and exec")]
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -27,7 +27,10 @@ pub(crate) fn as_identity(command: &mut Command, identity: Identity) -> &mut Com
     // could wait for; reading the groups back may allocate.
     unsafe {
         command.pre_exec(move || {
-            drop_privileges(&identity)?;
+            // Only a number comes back from here to the parent: say the rest now.
+            drop_privileges(&identity).inspect_err(|error| {
+                let _ = writeln!(io::stderr(), "forkhorn: {error}");
+            })?;
             // A change of identity has cleared it.
             prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
         })
@@ -42,4 +45,71 @@ fn clean_state() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use nix::unistd::Uid;
+
+    use super::*;
+
+    /// The lines of /proc/self/status as the child sees them.
+    fn status_of(command: &mut Command) -> HashMap<String, String> {
+        let output = command.output().expect("started");
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let line = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.split_whitespace().collect::<Vec<_>>().join(" ")))
+        };
+        text.lines().filter_map(line).collect()
+    }
+
+    fn cat_status() -> Command {
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/status");
+        command
+    }
+
+    #[test]
+    fn a_child_starts_with_no_signal_blocked_or_ignored() {
+        let blocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGUSR1]);
+        // The mask is this test's thread's alone.
+        blocked.thread_block().expect("blocked");
+        let inherited = status_of(&mut cat_status());
+        assert_ne!(inherited["SigBlk"], "0000000000000000", "std does it by now: less to do here");
+        let status = status_of(in_clean_state(&mut cat_status()));
+        assert_eq!(status["SigBlk"], "0000000000000000");
+        let ignored = u64::from_str_radix(&status["SigIgn"], 16).expect("a mask");
+        let of_the_c_library = 1 << 31 | 1 << 32;
+        assert_eq!(ignored & !of_the_c_library, 0);
+    }
+
+    #[test]
+    fn a_child_is_someone_else_from_the_start() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let identity = Identity { user_name: None, uid: 65534, gid: 65533, groups: vec![65533, 65532] };
+        let status = status_of(as_identity(&mut cat_status(), identity));
+        assert_eq!(status["Uid"], "65534 65534 65534 65534");
+        assert_eq!(status["Gid"], "65533 65533 65533 65533");
+        assert_eq!(status["Groups"], "65532 65533");
+        assert_eq!(status["CapEff"], "0000000000000000");
+        assert_eq!(status["CapPrm"], "0000000000000000");
+    }
+
+    #[test]
+    fn a_child_that_can_not_become_someone_else_does_not_start() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let one = Identity { user_name: None, uid: 65534, gid: 65534, groups: vec![65534] };
+        let other = Identity { uid: 65533, ..one.clone() };
+        let mut command = cat_status();
+        as_identity(as_identity(&mut command, one), other);
+        command.output().expect_err("the first identity can't be changed again");
+    }
 }

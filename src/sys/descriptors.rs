@@ -120,3 +120,20 @@ pub(crate) fn adopt_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
     // SAFETY: fcntl has just made it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
+
+/// Sets CLOEXEC on every descriptor above 2: nothing that this process was started with goes to those it starts.
+pub(crate) fn hide_inherited() {
+    // SAFETY: the call takes numbers only; those that are not open don't matter. CLOEXEC changes nothing for the owner
+    // of a descriptor.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return;
+    }
+    // Kernels before 5.11, or a sandbox that does not know the call.
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in numbers.filter(|number| *number > 2).collect::<Vec<_>>() {
+        // SAFETY: as above; this call too only sets a flag.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "fork(2)")]
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// In which process [`fork_worker`] has returned.
@@ -53,6 +53,34 @@ pub unsafe fn fork_worker() -> io::Result<Forked> {
                 worker if worker > 0 => Ok(Forked::Template { worker }),
                 error => Err(io::Error::from_raw_os_error(error.saturating_neg())),
             }
+        }
+    }
+}
+
+/// Runs `question` in a copy of this process, which then ends, and gives back what it said. For what would change this
+/// process for good, such as becoming another user.
+///
+/// # Errors
+/// What pipe2, fork or waitpid said.
+pub(crate) fn in_child(question: impl FnOnce() -> String) -> io::Result<String> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // SAFETY: the master has one thread, so that the copy holds no lock that it could wait for.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            // A panic must not unwind into what the parent was doing.
+            let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(question));
+            let _ = std::fs::File::from(writer).write_all(answer.unwrap_or_default().as_bytes());
+            // SAFETY: `_exit` only ends the process, without the destructors of the parent's values.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            drop(writer);
+            let mut answer = String::new();
+            let result = std::fs::File::from(reader).read_to_string(&mut answer);
+            wait_for(child)?;
+            result.map(|_| answer)
         }
     }
 }

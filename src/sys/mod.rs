@@ -3,10 +3,15 @@
 mod command;
 mod descriptors;
 mod fork;
+mod signals;
 pub(crate) mod spawn;
 mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};
-pub(crate) use descriptors::{MAX_DESCRIPTORS, adopt_inherited, receive_message, send_message};
+pub(crate) use descriptors::{
+    MAX_DESCRIPTORS, adopt_inherited, hide_inherited, receive_message, send_message,
+};
+pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};
-pub(crate) use wait::{is_child, reap};
+pub(crate) use signals::heed_children;
+pub(crate) use wait::{ended_child, is_child, reap};

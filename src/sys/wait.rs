@@ -6,17 +6,28 @@ use std::mem;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// Reaps one child that has ended, whoever started it. `None` if there is none.
-pub(crate) fn reap() -> Option<(i32, ExitStatus)> {
+/// A child that has ended, whoever started it, left as it is: its pid is still its own. `None` if there is none.
+pub(crate) fn ended_child() -> Option<i32> {
+    // SAFETY: siginfo_t is plain data, for which zero is a value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the pointer is to a live siginfo_t.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) };
+    // SAFETY: waitid has filled the structure in, or left the zero that means "none" (waitid(2)).
+    let pid = unsafe { info.si_pid() };
+    (result == 0 && pid > 0).then_some(pid)
+}
+
+/// Waits for one child to end, and reaps it. `None` if it is not a child.
+pub(crate) fn reap(pid: i32) -> Option<ExitStatus> {
     loop {
         let mut status = 0;
         // SAFETY: the pointer is to a live integer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-        match pid {
-            1.. => return Some((pid, ExitStatus::from_raw(status))),
-            0 => return None,
-            _ if nix::Error::last() == nix::Error::EINTR => {}
-            _ => return None,
+        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
+            return Some(ExitStatus::from_raw(status));
+        }
+        if nix::Error::last() != nix::Error::EINTR {
+            return None;
         }
     }
 }
@@ -46,6 +57,7 @@ mod tests {
             .expect("cat starts");
         let pid = child.id() as i32;
         assert!(is_child(pid));
+        assert_ne!(ended_child(), Some(pid));
         for stranger in [0, -1, 1, i32::MIN, std::process::id() as i32] {
             assert!(!is_child(stranger), "{stranger}");
         }
