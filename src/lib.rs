@@ -17,6 +17,7 @@ pub mod config;
 pub mod gateway;
 pub mod handler;
 pub mod logger;
+pub mod master;
 pub mod process;
 pub mod protocol;
 pub mod sys;

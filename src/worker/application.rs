@@ -48,6 +48,9 @@ impl Worker {
         let _ = application;
     }
 
+    /// The same for a worker that has no application: scripts and files only.
+    pub fn serve_without_application(&self) {}
+
     /// How the process should exit, once `serve` has returned on all threads.
     pub fn exit_code(&self) -> i32 {
         0

@@ -1,0 +1,150 @@
+//! Finds the bridge to Python, and has an interpreter load it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::User;
+
+use crate::config::{Config, PythonConfig, StartupError};
+use crate::master::spawn::ProcessCommand;
+
+/// The name of the installed module, and the one that cargo gives it.
+const FILE_NAMES: [&str; 2] = ["_forkhorn.abi3.so", "lib_forkhorn.so"];
+
+/// What the interpreter runs. It must be understood by interpreters that are too old, to tell them so: hence neither
+/// f-strings nor annotations. Arguments: the file of the bridge or nothing, where it was looked for, the applications.
+const BOOT: &str = r#"
+import sys
+
+def fail(report, advice):
+    import json, os
+    os.write(0, json.dumps({"LoadFailed": {
+        "application": sys.argv[3], "report": report, "advice": advice}}).encode("ascii"))
+    sys.exit(3)
+
+def bridge():
+    path, places = sys.argv[1:3]
+    if sys.version_info < (3, 10) or sys.implementation.name != "cpython":
+        fail("%s is %s" % (sys.executable, sys.version.replace("\n", " ")),
+             "forkhorn needs CPython 3.10 or newer: name another interpreter with --python or --virtualenv")
+    # The working directory must not shadow the standard library here.
+    first = sys.path[:1] if sys.path[:1] == [""] else []
+    del sys.path[:len(first)]
+    try:
+        if not path:
+            import _forkhorn
+            return _forkhorn
+        from importlib.machinery import ExtensionFileLoader, ModuleSpec
+        from importlib.util import module_from_spec
+        loader = ExtensionFileLoader("_forkhorn", path)
+        module = module_from_spec(ModuleSpec("_forkhorn", loader, origin=path))
+        sys.modules["_forkhorn"] = module
+        loader.exec_module(module)
+        return module
+    except ImportError as error:
+        if path:
+            fail(str(error), "the bridge of forkhorn, %s, can't be loaded by %s" % (path, sys.executable))
+        fail(str(error), "the bridge of forkhorn is neither one of the packages of %s nor one of: %s"
+             % (sys.executable, places))
+    finally:
+        sys.path[:0] = first
+
+sys.exit(bridge().main())
+"#;
+
+/// Where the bridge is, and all that an interpreter needs to be started with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bridge {
+    /// `None`: the interpreter looks among its own packages.
+    pub(crate) path: Option<PathBuf>,
+    places: Vec<PathBuf>,
+}
+
+impl Bridge {
+    /// Looks beside the running binary, then in `../lib/forkhorn`.
+    pub(crate) fn find() -> Bridge {
+        // Resolved: a symbolic link in /usr/local/bin leads to the place of installation.
+        let binary = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+        Bridge::find_from(binary.parent().unwrap_or(Path::new("/")))
+    }
+
+    fn find_from(directory: &Path) -> Bridge {
+        let installed = directory.parent().unwrap_or(Path::new("/")).join("lib/forkhorn");
+        let mut places = Vec::new();
+        for directory in [directory, &installed] {
+            places.extend(FILE_NAMES.iter().map(|name| directory.join(name)));
+        }
+        Bridge { path: places.iter().find(|path| path.is_file()).cloned(), places }
+    }
+
+    /// An interpreter that becomes a template or a worker.
+    pub(crate) fn command(&self, config: &Config, python: &PythonConfig) -> ProcessCommand {
+        let list = |all: Vec<String>| OsString::from(all.join(", "));
+        let places = self.places.iter().map(|place| place.display().to_string()).collect();
+        let applications = config.applications.iter().map(|app| app.given.clone()).collect();
+        let path = self.path.as_ref().map_or_else(OsString::new, |path| path.clone().into_os_string());
+        ProcessCommand {
+            program: python.interpreter.clone(),
+            arguments: vec!["-c".into(), BOOT.into(), path, list(places), list(applications)],
+            environment: home_of(config).into_iter().chain(python.env.iter().cloned()).collect(),
+            directory: python.chdir.clone(),
+            identity: config.processes.identity.clone(),
+        }
+    }
+}
+
+/// The interpreter looks for packages and caches in the home directory: that of root would be the wrong one.
+fn home_of(config: &Config) -> Vec<(OsString, OsString)> {
+    let name = config.processes.identity.as_ref().and_then(|identity| identity.user_name.as_deref());
+    let Some(user) = name.and_then(|name| User::from_name(name).ok().flatten()) else { return Vec::new() };
+    vec![
+        ("HOME".into(), user.dir.into_os_string()),
+        ("USER".into(), user.name.clone().into()),
+        ("LOGNAME".into(), user.name.into()),
+    ]
+}
+
+/// A worker without Python: this very binary, even if its file has been replaced since.
+pub(crate) fn without_python() -> ProcessCommand {
+    ProcessCommand {
+        program: "/proc/self/exe".into(),
+        arguments: vec!["worker".into()],
+        environment: Vec::new(),
+        directory: None,
+        // It drops privileges itself: others may not be allowed to run the binary.
+        identity: None,
+    }
+}
+
+/// The command that starts templates and workers.
+pub(crate) fn command(config: &Config) -> Result<ProcessCommand, StartupError> {
+    match &config.python {
+        None => Ok(without_python()),
+        Some(python) => {
+            let bridge = Bridge::find();
+            super::preflight::check_python(config, python, &bridge)?;
+            Ok(bridge.command(config, python))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_bridge_is_found_beside_the_binary_and_in_the_library_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bin = dir.path().join("bin");
+        let lib = dir.path().join("lib/forkhorn");
+        fs::create_dir_all(&bin).and_then(|()| fs::create_dir_all(&lib)).expect("directories");
+        assert_eq!(Bridge::find_from(&bin).path, None);
+        for file in ["lib/forkhorn/_forkhorn.abi3.so", "bin/lib_forkhorn.so", "bin/_forkhorn.abi3.so"] {
+            let file = dir.path().join(file);
+            fs::write(&file, "").expect("written");
+            assert_eq!(Bridge::find_from(&bin).path, Some(file));
+        }
+    }
+}

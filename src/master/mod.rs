@@ -1,0 +1,354 @@
+//! The process manager: owns the listeners, starts the workers, watches and replaces them. One thread, no Python.
+//!
+//! The loop here only moves facts and actions: [`workers`] decides what they mean. Signals are events
+//! ([`signals`]); [`sockets`], [`pid_file`] and [`access_log`] open what needs the rights of the first user;
+//! [`preflight`] checks what the last one will need; [`bridge`] and [`spawn`] know how a process is started.
+
+#![deny(unsafe_code)]
+
+mod access_log;
+mod bridge;
+mod pid_file;
+mod preflight;
+mod signals;
+mod sockets;
+mod spawn;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Pid, Uid};
+
+use crate::channel::{self, Channel, ChannelError, Role, ToMaster, ToProcess};
+use crate::cli::Preload;
+use crate::config::{Config, StartupError};
+use crate::sys;
+use pid_file::PidFile;
+use signals::{Signals, Wish};
+use sockets::Sockets;
+use spawn::ProcessCommand;
+use workers::{Action, ForkReport, Order, ProcessId, Settings, Workers};
+
+/// Process ids start at 1.
+const SIGNALS: Token = Token(0);
+
+/// Messages of one process that are read before the others have their turn.
+const MAX_MESSAGES_AT_ONCE: usize = 16;
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What kept it from serving; nothing that was started is left.
+pub fn run(config: Config) -> Result<(), StartupError> {
+    let mut master = Master::open(config)?;
+    log::info!("master ready, pid {}", std::process::id());
+    let result = master.serve();
+    master.end_all();
+    if result.is_ok() {
+        log::info!("master ends");
+    }
+    result
+}
+
+struct Master {
+    config: Config,
+    command: ProcessCommand,
+    workers: Workers,
+    channels: BTreeMap<ProcessId, Channel>,
+    /// Channels that may hold more messages.
+    unread: BTreeSet<ProcessId>,
+    poll: Poll,
+    signals: Signals,
+    sockets: Sockets,
+    access_log: Option<OwnedFd>,
+    _pid_file: Option<PidFile>,
+}
+
+/// Why the loop ends.
+type End = Result<(), StartupError>;
+
+impl Master {
+    /// Opens everything that must be open before the first process is started.
+    fn open(mut config: Config) -> Result<Self, StartupError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| StartupError::other(format!("cannot {what}: {error}"))
+        };
+        let signals = Signals::new().map_err(failed("block the signals"))?;
+        sys::hide_inherited();
+        if let Some(mask) = config.processes.umask {
+            umask(Mode::from_bits_truncate(mask));
+        }
+        warn_of_root(&config);
+        let start = start_message(Role::Template { generation: 0 }, &config);
+        channel::check(&start).map_err(failed("pass the options on to the workers"))?;
+        preflight::check(&config)?;
+        let command = bridge::command(&config)?;
+        // Workers that a template forks become our children when the process in between is gone (prctl(2)).
+        nix::sys::prctl::set_child_subreaper(true)
+            .map_err(|error| failed("become the workers' parent")(error.into()))?;
+        let sockets = sockets::open(&mut config)?;
+        let pid_file = config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
+        let access_log = access_log::open(&config.access_log)?;
+        let poll = Poll::new().map_err(failed("make the event loop"))?;
+        poll.registry()
+            .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+            .map_err(failed("make the event loop"))?;
+        let preload = config.python.as_ref().is_some_and(|python| python.preload != Preload::Never);
+        let workers = Workers::new(Settings {
+            workers: config.processes.workers,
+            preload,
+            applications: config.python.is_some(),
+            graceful_timeout: config.processes.graceful_timeout,
+        });
+        Ok(Master {
+            config,
+            command,
+            workers,
+            channels: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            poll,
+            signals,
+            sockets,
+            access_log,
+            _pid_file: pid_file,
+        })
+    }
+
+    fn serve(&mut self) -> End {
+        let mut end = None;
+        let first = self.workers.start(Instant::now());
+        self.act(first, &mut end);
+        let mut events = Events::with_capacity(64);
+        while end.is_none() {
+            let timeout = match self.unread.is_empty() {
+                false => Some(Duration::ZERO),
+                true => self.workers.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StartupError::other(format!("the event loop failed: {error}"))),
+                Ok(()) => {}
+            }
+            for event in events.iter().filter(|event| event.token() != SIGNALS) {
+                self.unread.extend(u32::try_from(event.token().0).map(ProcessId));
+            }
+            self.receive(&mut end);
+            while let Some(wish) = self.signals.next() {
+                self.obey(wish, &mut end);
+            }
+            if self.workers.deadline().is_some_and(|at| Instant::now() >= at) {
+                let actions = self.workers.on_deadline(Instant::now());
+                self.act(actions, &mut end);
+            }
+        }
+        end.unwrap_or(Ok(()))
+    }
+
+    fn obey(&mut self, wish: Wish, end: &mut Option<End>) {
+        let now = Instant::now();
+        let actions = match wish {
+            Wish::Reload => self.workers.reload(now),
+            Wish::StopGracefully => self.workers.stop_gracefully(now),
+            Wish::StopFast => self.workers.stop_fast(now),
+            Wish::OneMore => self.workers.change_count(true, now),
+            Wish::OneLess => self.workers.change_count(false, now),
+            Wish::ReopenLogs => return self.reopen_logs(end),
+            Wish::Upgrade => return log::warn!("USR2: an upgrade of the running binary is not supported"),
+            Wish::Reap => return self.reap(end),
+        };
+        self.act(actions, end);
+    }
+
+    /// Tells of every child that has ended, ours or one that was left to us, after all that it had to say.
+    fn reap(&mut self, end: &mut Option<End>) {
+        while let Some(pid) = sys::ended_child() {
+            self.unread.extend(self.channels.keys());
+            self.receive(end);
+            let Some(status) = sys::reap(pid) else { return };
+            let actions = self.workers.on_exit(pid, status, Instant::now());
+            self.act(actions, end);
+        }
+    }
+
+    /// Reads what templates and workers have sent.
+    fn receive(&mut self, end: &mut Option<End>) {
+        for id in std::mem::take(&mut self.unread) {
+            for turn in 0.. {
+                if turn == MAX_MESSAGES_AT_ONCE {
+                    self.unread.insert(id);
+                    break;
+                }
+                // It may have been forgotten by what the last message led to.
+                let Some(channel) = self.channels.get(&id) else { break };
+                let received = channel.try_receive::<ToMaster>();
+                let now = Instant::now();
+                let actions = match received {
+                    Ok(None) => break,
+                    Ok(Some((ToMaster::Forked { slot, generation, pid }, _))) => {
+                        let is_child = sys::is_child(pid);
+                        self.workers.on_forked(id, ForkReport { slot, generation, pid, is_child }, now)
+                    }
+                    Ok(Some((message, _))) => self.workers.on_message(id, message, now),
+                    Err(ChannelError::Closed) => self.workers.on_closed(id, now),
+                    Err(error) => self.workers.on_misbehaviour(id, &error.to_string(), now),
+                };
+                self.act(actions, end);
+            }
+        }
+    }
+
+    /// Executes actions, and those that follow from them, until there is none or the last one.
+    fn act(&mut self, actions: Vec<Action>, end: &mut Option<End>) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            if end.is_some() {
+                return;
+            }
+            match action {
+                Action::StartTemplate { id, generation } => {
+                    queue.extend(self.start(id, Role::Template { generation }));
+                }
+                Action::StartWorker { id, slot, generation } => {
+                    queue.extend(self.start(id, Role::Worker { slot, generation }));
+                }
+                Action::Fork { template, id, slot, generation } => {
+                    if let Err(error) = self.fork(template, id, slot, generation) {
+                        queue.extend(self.workers.on_not_started(id, error.to_string(), Instant::now()));
+                    }
+                }
+                Action::Tell(id, Order::Drain) => queue.extend(self.tell(id, &ToProcess::Drain, &[])),
+                Action::Tell(id, Order::Stop) => queue.extend(self.tell(id, &ToProcess::Stop, &[])),
+                Action::Kill { pid, signal } => kill(pid, signal),
+                Action::Forget(id) => self.forget(id),
+                Action::Exit(result) => *end = Some(result),
+            }
+        }
+    }
+
+    fn start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
+        let (pid, channel) = match self.command.spawn() {
+            Ok(started) => started,
+            Err(error) => {
+                let why = format!("{}: {error}", self.command.program.display());
+                return self.workers.on_not_started(id, why, Instant::now());
+            }
+        };
+        let mut actions = self.workers.on_started(id, pid);
+        actions.extend(match self.watch(id, channel) {
+            Ok(()) => self.send_start(id, role),
+            Err(error) => self.workers.on_misbehaviour(id, &error.to_string(), Instant::now()),
+        });
+        actions
+    }
+
+    fn send_start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
+        let message = start_message(role, &self.config);
+        let Some(channel) = self.channels.get(&id) else { return Vec::new() };
+        let descriptors: Vec<BorrowedFd<'_>> =
+            self.sockets.descriptors.iter().chain(&self.access_log).map(AsFd::as_fd).collect();
+        let result = channel.send(&message, &descriptors);
+        self.sent(id, result)
+    }
+
+    /// Sends a message. Whoever does not read is of no use any more.
+    fn tell(&mut self, id: ProcessId, message: &ToProcess, descriptors: &[BorrowedFd<'_>]) -> Vec<Action> {
+        let Some(channel) = self.channels.get(&id) else { return Vec::new() };
+        let result = channel.send(message, descriptors);
+        self.sent(id, result)
+    }
+
+    fn sent(&mut self, id: ProcessId, result: io::Result<()>) -> Vec<Action> {
+        match result {
+            Ok(()) => Vec::new(),
+            // It has ended: its exit status will say why.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                Vec::new()
+            }
+            Err(error) => {
+                let why = format!("it does not read what it is told ({error})");
+                self.workers.on_misbehaviour(id, &why, Instant::now())
+            }
+        }
+    }
+
+    /// Gives a worker that is to be forked its channel.
+    fn fork(&mut self, template: ProcessId, id: ProcessId, slot: u16, generation: u32) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        let gone = || io::Error::other("its template is gone");
+        let channel = self.channels.get(&template).ok_or_else(gone)?;
+        channel.send(&ToProcess::Fork { slot, generation }, &[theirs.as_fd()])?;
+        self.watch(id, ours)
+    }
+
+    fn watch(&mut self, id: ProcessId, channel: Channel) -> io::Result<()> {
+        let token = Token(usize::try_from(id.0).map_err(io::Error::other)?);
+        let descriptor = channel.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        self.channels.insert(id, channel);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: ProcessId) {
+        if let Some(channel) = self.channels.remove(&id) {
+            let descriptor = channel.as_fd().as_raw_fd();
+            // Closing it would do the same.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+        }
+        self.unread.remove(&id);
+    }
+
+    fn reopen_logs(&mut self, end: &mut Option<End>) {
+        match access_log::open(&self.config.access_log) {
+            Err(error) => return log::error!("{error}: the old one stays in use"),
+            Ok(None) => return log::info!("USR1: there is no access log to reopen"),
+            Ok(file) => self.access_log = file,
+        }
+        log::info!("the access log was reopened");
+        let Some(copy) = self.access_log.as_ref().and_then(|file| file.try_clone().ok()) else { return };
+        for id in self.channels.keys().copied().collect::<Vec<_>>() {
+            let actions = self.tell(id, &ToProcess::AccessLog, &[copy.as_fd()]);
+            self.act(actions, end);
+        }
+    }
+
+    /// Leaves nothing behind.
+    fn end_all(&mut self) {
+        for pid in self.workers.pids().collect::<Vec<_>>() {
+            kill(pid, libc::SIGKILL);
+            sys::reap(pid);
+        }
+    }
+}
+
+fn start_message(role: Role, config: &Config) -> ToProcess {
+    // No process id is above 2^22 (proc(5), pid_max).
+    let master_pid = nix::unistd::getpid().as_raw();
+    ToProcess::Start { role, master_pid, config: Box::new(config.clone()) }
+}
+
+/// `pid` is a child that has not been reaped, so that it can't have become another's number.
+fn kill(pid: i32, signal: i32) {
+    let Ok(signal) = nix::sys::signal::Signal::try_from(signal) else { return };
+    if let Err(error) = nix::sys::signal::kill(Pid::from_raw(pid), signal) {
+        log::error!("cannot send {} to process {pid}: {error}", signal.as_str());
+    }
+}
+
+fn warn_of_root(config: &Config) {
+    let uid = config.processes.identity.as_ref().map_or_else(|| Uid::effective().as_raw(), |user| user.uid);
+    if uid == 0 {
+        log::warn!(
+            "scripts and applications run as root: whoever finds a fault in one of them owns this machine; name another \
+             user with --user"
+        );
+    }
+}

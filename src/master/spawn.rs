@@ -1,0 +1,52 @@
+//! Starts templates and workers, with a channel in the place of standard input.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::channel::Channel;
+use crate::config::Identity;
+use crate::sys;
+
+/// What is run. One and the same for all processes of a master: their first message says what they are.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessCommand {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// Added to the master's own.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) directory: Option<PathBuf>,
+    /// Whom it runs as from the start.
+    pub(crate) identity: Option<Identity>,
+}
+
+impl ProcessCommand {
+    /// Starts it. Its pid, and the master's end of the channel.
+    pub(crate) fn spawn(&self) -> io::Result<(i32, Channel)> {
+        let (ours, theirs) = Channel::pair()?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // They speak of descriptors that only the master has.
+        for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+            command.env_remove(name);
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        command.stdin(Stdio::from(copy(&theirs)?));
+        sys::in_clean_state(&mut command);
+        if let Some(identity) = &self.identity {
+            sys::as_identity(&mut command, identity.clone());
+        }
+        // The handle is dropped without waiting: the loop reaps whatever ends.
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        Ok((pid, ours))
+    }
+}
+
+fn copy(channel: &Channel) -> io::Result<OwnedFd> {
+    channel.as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,386 @@
+//! Decides which processes there should be. Makes no system call: facts and the time go in, actions come out.
+//!
+//! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books and fills the slots;
+//! `workers/` has what follows from what processes say (`facts.rs`), from their ends (`exits.rs`), and from the
+//! operator's wishes (`reload.rs`, `stop.rs`).
+
+mod actions;
+mod exits;
+mod facts;
+mod reload;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+pub(crate) use actions::{Action, Order, ProcessId};
+pub(crate) use facts::ForkReport;
+
+use crate::channel::Role;
+use actions::Failure;
+
+/// After how long a process that still loads is mentioned in the log, again and again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a worker gets past `--graceful-timeout`, for the way.
+const GRACE_MARGIN: Duration = Duration::from_secs(1);
+
+/// A process that has closed its channel, or was told to stop, should be gone by then.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// A template that has not forked for so long never will.
+const LONGEST_FORK: Duration = Duration::from_secs(60);
+
+/// As many workers may fail at the first start, one after the other, before forkhorn gives up.
+const MAX_FIRST_FAILURES: u32 = 5;
+
+/// More workers than this are a slip.
+const MAX_WORKERS: u16 = 4096;
+
+/// What does not change while the master runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) workers: u16,
+    /// Workers are forked from a template, unless the application can't be copied.
+    pub(crate) preload: bool,
+    /// There are applications to load.
+    pub(crate) applications: bool,
+    pub(crate) graceful_timeout: Duration,
+}
+
+/// All processes that the master has started or had forked.
+pub(crate) struct Workers {
+    settings: Settings,
+    /// Workers that there should be.
+    wanted: u16,
+    /// The generation that serves.
+    current: Generation,
+    /// The one that will, once all its workers are ready.
+    next: Option<Generation>,
+    /// A reload was asked for while one was under way.
+    reload_again: bool,
+    /// Some worker has been ready, so that the applications can be loaded in principle.
+    ever_ready: bool,
+    first_failures: u32,
+    end: Option<End>,
+    processes: BTreeMap<ProcessId, Process>,
+    last_id: u32,
+    /// Children that ended without being known, the latest last: a forked worker may end before the template's message
+    /// about it is read.
+    strangers: VecDeque<(i32, ExitStatus)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Requests are finished.
+    Graceful,
+    /// They are not.
+    Fast,
+}
+
+#[derive(Debug)]
+struct Generation {
+    number: u32,
+    /// Workers are forked from a template.
+    preload: bool,
+    template: Option<ProcessId>,
+    template_failures: u32,
+    template_retry_at: Option<Instant>,
+    slots: Vec<Slot>,
+}
+
+/// The place of a worker. It outlives its workers.
+#[derive(Debug, Default, Clone)]
+struct Slot {
+    worker: Option<ProcessId>,
+    /// Workers that ended at their start, one after the other.
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Process {
+    role: Role,
+    /// `None` until the template has said that it forked it.
+    pid: Option<i32>,
+    /// Who forks it, for a worker of a template.
+    template: Option<ProcessId>,
+    phase: Phase,
+    since: Instant,
+    /// When it was last mentioned as still loading.
+    mentioned: Instant,
+    next_step: Option<(Instant, Step)>,
+    /// It said that it is ready before its template said that it exists.
+    ready_early: bool,
+    /// Messages since it was told to leave.
+    late_messages: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Loading,
+    Ready {
+        since: Instant,
+    },
+    /// Its slot, if it had one, is another's.
+    Leaving,
+}
+
+/// What is done to a process that does not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Terminate,
+    Kill,
+    /// Forget a worker that its template never spoke of.
+    GiveUp,
+}
+
+impl Generation {
+    fn new(number: u32, preload: bool) -> Self {
+        Generation {
+            number,
+            preload,
+            template: None,
+            template_failures: 0,
+            template_retry_at: None,
+            slots: Vec::new(),
+        }
+    }
+}
+
+impl Workers {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Workers {
+            wanted: settings.workers.clamp(1, MAX_WORKERS),
+            current: Generation::new(0, settings.preload),
+            settings,
+            next: None,
+            reload_again: false,
+            ever_ready: false,
+            first_failures: 0,
+            end: None,
+            processes: BTreeMap::new(),
+            last_id: 0,
+            strangers: VecDeque::new(),
+        }
+    }
+
+    /// The first start.
+    pub(crate) fn start(&mut self, now: Instant) -> Vec<Action> {
+        self.settle(now, Vec::new())
+    }
+
+    /// When [`Workers::on_deadline`] wants to be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let processes = self.processes.values().flat_map(|process| {
+            let mention = (process.phase == Phase::Loading).then_some(process.mentioned + PATIENCE);
+            [mention, process.next_step.map(|(at, _)| at)]
+        });
+        let generations = [Some(&self.current), self.next.as_ref()];
+        let retries = generations.into_iter().flatten().flat_map(|generation| {
+            let slots = generation.slots.iter().take(self.wanted.into()).map(|slot| slot.retry_at);
+            slots.chain([generation.template_retry_at])
+        });
+        let retries = retries.filter(|_| self.end.is_none());
+        processes.chain(retries).flatten().min()
+    }
+
+    /// Every process that runs.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.processes.values().filter_map(|process| process.pid)
+    }
+
+    /// Something is due.
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut given_up = Vec::new();
+        for (&id, process) in &mut self.processes {
+            if process.phase == Phase::Loading && now >= process.mentioned + PATIENCE {
+                process.mentioned = now;
+                let seconds = now.saturating_duration_since(process.since).as_secs();
+                log::warn!("{} has not become ready for {seconds} s", process.name());
+            }
+            let Some((at, step)) = process.next_step else { continue };
+            if now < at {
+                continue;
+            }
+            match (step, process.pid) {
+                (Step::Terminate, Some(pid)) => {
+                    actions.push(Action::Kill { pid, signal: libc::SIGTERM });
+                    process.next_step = Some((now + SHORT / 2, Step::Kill));
+                }
+                (Step::Kill, Some(pid)) => {
+                    log::warn!("{} does not end by itself: killed", process.name());
+                    actions.push(Action::Kill { pid, signal: libc::SIGKILL });
+                    process.next_step = None;
+                }
+                (Step::GiveUp, _) | (_, None) => given_up.push(id),
+            }
+        }
+        for id in given_up {
+            self.give_up(id, now, &mut actions);
+        }
+        self.settle(now, actions)
+    }
+
+    /// A worker that exists only on paper: its template does not answer.
+    fn give_up(&mut self, id: ProcessId, now: Instant, actions: &mut Vec<Action>) {
+        let template = self.processes.get(&id).and_then(|process| process.template);
+        if let Some(template) = template.and_then(|id| self.processes.get_mut(&id))
+            && let Some(pid) = template.pid
+            && template.phase != Phase::Leaving
+        {
+            log::error!("{} does not answer: killed", template.name());
+            actions.push(Action::Kill { pid, signal: libc::SIGKILL });
+        }
+        self.remove(id, &Failure::NotForked("its template did not answer".into()), now, actions);
+    }
+
+    /// One worker more or less.
+    pub(crate) fn change_count(&mut self, more: bool, now: Instant) -> Vec<Action> {
+        let wanted = if more { self.wanted.saturating_add(1) } else { self.wanted.saturating_sub(1) };
+        self.wanted = wanted.clamp(1, MAX_WORKERS);
+        log::info!("{} workers are wanted", self.wanted);
+        self.settle(now, Vec::new())
+    }
+
+    /// Ends every fact: starts what is missing, drains what is too much, changes the generation or exits when it is
+    /// time.
+    fn settle(&mut self, now: Instant, mut actions: Vec<Action>) -> Vec<Action> {
+        if self.end.is_some() {
+            if self.processes.is_empty() {
+                actions.push(Action::Exit(Ok(())));
+            }
+            return actions;
+        }
+        self.promote_if_ready(now, &mut actions);
+        let mut current = std::mem::replace(&mut self.current, Generation::new(0, false));
+        self.fill(&mut current, now, &mut actions);
+        self.current = current;
+        if let Some(mut next) = self.next.take() {
+            self.fill(&mut next, now, &mut actions);
+            self.next = Some(next);
+        }
+        actions
+    }
+
+    fn fill(&mut self, generation: &mut Generation, now: Instant, actions: &mut Vec<Action>) {
+        let wanted = usize::from(self.wanted);
+        if generation.slots.len() < wanted {
+            generation.slots.resize(wanted, Slot::default());
+        }
+        for slot in generation.slots.drain(wanted..) {
+            if let Some(id) = slot.worker {
+                self.dismiss(id, now, actions);
+            }
+        }
+        let retries = generation.slots.iter_mut().map(|slot| &mut slot.retry_at);
+        for retry_at in retries.chain([&mut generation.template_retry_at]) {
+            *retry_at = retry_at.filter(|at| now < *at);
+        }
+        for index in 0..generation.slots.len() {
+            let slot = generation.slots.get(index);
+            let due = slot.is_some_and(|slot| slot.worker.is_none() && slot.retry_at.is_none());
+            if due && !self.fill_slot(generation, index, now, actions) {
+                break;
+            }
+        }
+    }
+
+    /// Starts the worker of one slot, or the template that it needs first: false then.
+    fn fill_slot(
+        &mut self,
+        generation: &mut Generation,
+        index: usize,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        // Fewer than MAX_WORKERS.
+        let slot = index as u16;
+        let number = generation.number;
+        let role = Role::Worker { slot, generation: number };
+        let id = match (generation.preload, generation.template) {
+            (false, _) => {
+                let id = self.add(role, None, now);
+                actions.push(Action::StartWorker { id, slot, generation: number });
+                id
+            }
+            (true, Some(template)) => {
+                let loaded = self.processes.get(&template).is_some_and(|process| process.is_ready());
+                if !loaded {
+                    return false;
+                }
+                let id = self.add(role, Some(template), now);
+                actions.push(Action::Fork { template, id, slot, generation: number });
+                id
+            }
+            (true, None) => {
+                if generation.template_retry_at.is_none() {
+                    let id = self.add(Role::Template { generation: number }, None, now);
+                    generation.template = Some(id);
+                    actions.push(Action::StartTemplate { id, generation: number });
+                }
+                return false;
+            }
+        };
+        if let Some(slot) = generation.slots.get_mut(index) {
+            slot.worker = Some(id);
+        }
+        true
+    }
+
+    fn add(&mut self, role: Role, template: Option<ProcessId>, now: Instant) -> ProcessId {
+        self.last_id = self.last_id.wrapping_add(1);
+        let id = ProcessId(self.last_id);
+        let next_step = template.map(|_| (now + LONGEST_FORK, Step::GiveUp));
+        self.processes.insert(
+            id,
+            Process {
+                role,
+                pid: None,
+                template,
+                phase: Phase::Loading,
+                since: now,
+                mentioned: now,
+                next_step,
+                ready_early: false,
+                late_messages: 0,
+            },
+        );
+        id
+    }
+
+    fn generation_mut(&mut self, number: u32) -> Option<&mut Generation> {
+        if self.current.number == number {
+            return Some(&mut self.current);
+        }
+        self.next.as_mut().filter(|next| next.number == number)
+    }
+}
+
+impl Process {
+    fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    fn generation(&self) -> u32 {
+        match self.role {
+            Role::Template { generation } | Role::Worker { generation, .. } => generation,
+        }
+    }
+
+    /// For the log: `worker 0 generation 0 (pid 4711)`.
+    fn name(&self) -> String {
+        let name = match self.role {
+            Role::Template { generation } => format!("template generation {generation}"),
+            Role::Worker { slot, generation } => format!("worker {slot} generation {generation}"),
+        };
+        match self.pid {
+            Some(pid) => format!("{name} (pid {pid})"),
+            None => name,
+        }
+    }
+}
