@@ -31,6 +31,8 @@ fn serve(options: forkhorn::cli::Serve) -> Result<(), StartupError> {
 
 /// A worker without Python: only the master starts it.
 fn worker() -> i32 {
+    // The master starts /proc/self/exe, and that would be its name.
+    let _ = nix::sys::prctl::set_name(c"forkhorn");
     let worker = process::receive_start().and_then(|(_, start)| Worker::new(start));
     match worker {
         Ok(worker) => {

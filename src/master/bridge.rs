@@ -85,6 +85,8 @@ impl Bridge {
         let path = self.path.as_ref().map_or_else(OsString::new, |path| path.clone().into_os_string());
         ProcessCommand {
             program: python.interpreter.clone(),
+            // An interpreter finds its virtual environment by its own path.
+            name: None,
             arguments: vec!["-c".into(), BOOT.into(), path, list(places), list(applications)],
             environment: home_of(config).into_iter().chain(python.env.iter().cloned()).collect(),
             directory: python.chdir.clone(),
@@ -108,6 +110,7 @@ fn home_of(config: &Config) -> Vec<(OsString, OsString)> {
 pub(crate) fn without_python() -> ProcessCommand {
     ProcessCommand {
         program: "/proc/self/exe".into(),
+        name: Some("forkhorn"),
         arguments: vec!["worker".into()],
         environment: Vec::new(),
         directory: None,

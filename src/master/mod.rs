@@ -80,6 +80,7 @@ impl Master {
             let what = what.to_owned();
             move |error: io::Error| StartupError::other(format!("cannot {what}: {error}"))
         };
+        let inherited = sockets::Inherited::take(&config)?;
         let signals = Signals::new().map_err(failed("block the signals"))?;
         sys::hide_inherited();
         if let Some(mask) = config.processes.umask {
@@ -93,7 +94,7 @@ impl Master {
         // Workers that a template forks become our children when the process in between is gone (prctl(2)).
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|error| failed("become the workers' parent")(error.into()))?;
-        let sockets = sockets::open(&mut config)?;
+        let sockets = sockets::open(&mut config, inherited)?;
         let pid_file = config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
         let access_log = access_log::open(&config.access_log)?;
         let poll = Poll::new().map_err(failed("make the event loop"))?;

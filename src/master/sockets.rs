@@ -2,9 +2,10 @@
 
 mod unix;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -21,11 +22,29 @@ pub(crate) struct Sockets {
     _paths: Vec<OwnedPath>,
 }
 
+/// Listeners that another program has opened: systemd, a web server, spawn-fcgi.
+#[derive(Debug)]
+pub(crate) struct Inherited(BTreeMap<RawFd, OwnedFd>);
+
+impl Inherited {
+    /// Takes over what the configuration names. To be called before this process opens anything itself: a number could
+    /// be that of a descriptor of its own otherwise.
+    pub(crate) fn take(config: &Config) -> Result<Inherited, StartupError> {
+        let mut taken = BTreeMap::new();
+        for listener in &config.listeners {
+            if let Address::Fd(number) = listener.address {
+                taken.insert(number, take_inherited(number)?);
+            }
+        }
+        Ok(Inherited(taken))
+    }
+}
+
 /// Opens every listener of the configuration, and writes the port into it where 0 was asked for.
 ///
 /// # Errors
 /// The first one that can't be opened; those before it are closed and removed again.
-pub(crate) fn open(config: &mut Config) -> Result<Sockets, StartupError> {
+pub(crate) fn open(config: &mut Config, mut inherited: Inherited) -> Result<Sockets, StartupError> {
     if config.listeners.len() >= sys::MAX_DESCRIPTORS {
         return Err(StartupError::usage(format!("more than {} listeners", sys::MAX_DESCRIPTORS - 1)));
     }
@@ -49,7 +68,9 @@ pub(crate) fn open(config: &mut Config) -> Result<Sockets, StartupError> {
                 paths.push(path);
                 descriptor
             }
-            Address::Fd(number) => open_inherited(*number)?,
+            Address::Fd(number) => inherited.0.remove(number).ok_or_else(|| {
+                StartupError::usage(format!("fd:{number}: a descriptor can be one listener only"))
+            })?,
         };
         let protocol = match listener.protocol {
             ListenerProtocol::Http => "http",
@@ -96,17 +117,11 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> StartupError {
     StartupError::other(format!("cannot listen on {address}: {hint}"))
 }
 
-/// A descriptor that another program has opened: systemd, a web server, spawn-fcgi.
-fn open_inherited(number: i32) -> Result<OwnedFd, StartupError> {
+fn take_inherited(number: i32) -> Result<OwnedFd, StartupError> {
     let wrong = |why: &str| StartupError::other(format!("cannot listen on fd:{number}: {why}"));
-    let descriptor = sys::adopt_inherited(number)
+    let descriptor = sys::copy_inherited(number)
         .map_err(|error| wrong(&error.to_string()))?
         .ok_or_else(|| wrong("forkhorn was started without this descriptor"))?;
-    if number == 0 {
-        let null = std::fs::File::open("/dev/null");
-        null.and_then(|null| Ok(nix::unistd::dup2_stdin(null)?))
-            .map_err(|error| wrong(&error.to_string()))?;
-    }
     let socket = SockRef::from(&descriptor);
     match socket.r#type() {
         Ok(Type::STREAM) => {}
@@ -118,6 +133,7 @@ fn open_inherited(number: i32) -> Result<OwnedFd, StartupError> {
         return Err(wrong("it is a socket, but not a listening one"));
     }
     socket.set_nonblocking(true).map_err(|error| wrong(&error.to_string()))?;
+    sys::close_inherited(number).map_err(|error| wrong(&error.to_string()))?;
     Ok(descriptor)
 }
 

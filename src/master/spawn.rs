@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -14,6 +15,8 @@ use crate::sys;
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessCommand {
     pub(crate) program: PathBuf,
+    /// What process lists show in the place of the program.
+    pub(crate) name: Option<&'static str>,
     pub(crate) arguments: Vec<OsString>,
     /// Added to the master's own.
     pub(crate) environment: Vec<(OsString, OsString)>,
@@ -28,6 +31,9 @@ impl ProcessCommand {
         let (ours, theirs) = Channel::pair()?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(name) = self.name {
+            command.arg0(name);
+        }
         // They speak of descriptors that only the master has.
         for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
             command.env_remove(name);

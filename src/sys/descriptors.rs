@@ -104,21 +104,32 @@ fn descriptors_of(message: &libc::msghdr) -> Vec<OwnedFd> {
     found
 }
 
-/// A descriptor that this process was started with becomes owned, as a duplicate with CLOEXEC above 2; the original is
-/// closed if it is above 2. `None` if it is not open.
-pub(crate) fn adopt_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
+/// A copy, above 2 and with CLOEXEC, of a descriptor that this process was started with. `None` if it is not open.
+pub(crate) fn copy_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
     // SAFETY: fcntl takes any number and answers EBADF for one that is not open.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {
         let error = io::Error::last_os_error();
         return if error.raw_os_error() == Some(libc::EBADF) { Ok(None) } else { Err(error) };
     }
-    if number > 2 {
-        // SAFETY: the caller says that this number was inherited, hence nothing in this process owns it.
-        unsafe { libc::close(number) };
-    }
     // SAFETY: fcntl has just made it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
+}
+
+/// Closes the original of a copy: standard input, output and error become /dev/null instead.
+pub(crate) fn close_inherited(number: RawFd) -> io::Result<()> {
+    if number > 2 {
+        // SAFETY: the caller has found a listener under this number before this process has opened any: it was
+        // inherited, and nothing here owns it.
+        unsafe { libc::close(number) };
+        return Ok(());
+    }
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    // SAFETY: both are open; 0, 1 and 2 belong to nobody, so that they may be anything.
+    match unsafe { libc::dup2(null.as_raw_fd(), number) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Sets CLOEXEC on every descriptor above 2: nothing that this process was started with goes to those it starts.

@@ -9,7 +9,7 @@ mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};
 pub(crate) use descriptors::{
-    MAX_DESCRIPTORS, adopt_inherited, hide_inherited, receive_message, send_message,
+    MAX_DESCRIPTORS, close_inherited, copy_inherited, hide_inherited, receive_message, send_message,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};

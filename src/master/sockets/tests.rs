@@ -124,7 +124,7 @@ fn root_gives_the_socket_to_the_user_of_the_workers() {
 fn an_inherited_descriptor_must_be_a_listening_stream_socket() {
     // As a parent would leave them: open, and owned by nobody here.
     let inherit = |descriptor: OwnedFd| std::os::fd::IntoRawFd::into_raw_fd(descriptor);
-    let error = |number: i32| open_inherited(number).expect_err("refused").to_string();
+    let error = |number: i32| take_inherited(number).expect_err("refused").to_string();
 
     let unbound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
     assert!(error(inherit(unbound.into())).ends_with("it is a socket, but not a listening one"));
@@ -137,7 +137,7 @@ fn an_inherited_descriptor_must_be_a_listening_stream_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("address");
     let number = inherit(listener.into());
-    let descriptor = open_inherited(number).expect("taken");
+    let descriptor = take_inherited(number).expect("taken");
     assert!(descriptor.as_raw_fd() > 2);
     TcpStream::connect(address).expect("connected");
     let status = nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_GETFL).expect("flags");

@@ -61,7 +61,7 @@ impl Workers {
         } else {
             match process.role {
                 Role::Template { .. } => self.template_failed(id, &process, failure, now, actions),
-                Role::Worker { slot, .. } => self.worker_failed(id, &process, slot, failure, now, actions),
+                Role::Worker { .. } => self.worker_failed(id, &process, failure, now, actions),
             }
         }
         if matches!(process.role, Role::Template { .. }) {
@@ -121,7 +121,6 @@ impl Workers {
         &mut self,
         id: ProcessId,
         process: &Process,
-        slot: u16,
         failure: &Failure,
         now: Instant,
         actions: &mut Vec<Action>,
@@ -152,9 +151,7 @@ impl Workers {
             }
             delay = back_off(slot.failures);
         });
-        if usize::from(slot) >= usize::from(self.wanted) {
-            log::warn!("{name} {failure}");
-        } else if delay.is_zero() {
+        if delay.is_zero() {
             log::warn!("{name} {failure}: replaced");
         } else {
             log::error!("{name} {failure}: replaced in {} s", delay.as_secs());

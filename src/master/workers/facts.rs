@@ -18,6 +18,13 @@ pub(crate) struct ForkReport {
     pub(crate) is_child: bool,
 }
 
+/// See [`ToMaster::LoadFailed`].
+struct LoadFailure {
+    application: String,
+    report: String,
+    advice: String,
+}
+
 impl Workers {
     /// It was started, and runs as `pid`.
     pub(crate) fn on_started(&mut self, id: ProcessId, pid: i32) -> Vec<Action> {
@@ -47,7 +54,8 @@ impl Workers {
                 self.cannot_preload(id, &reasons, now);
             }
             (ToMaster::LoadFailed { application, report, advice }, _, Phase::Loading) => {
-                self.load_failed(id, &application, &report, &advice, now, &mut actions);
+                let failure = LoadFailure { application, report, advice };
+                self.load_failed(id, &failure, now, &mut actions);
             }
             (ToMaster::ForkFailed { slot, generation, reason }, false, Phase::Ready { .. }) => {
                 match self.unforked(id, slot, generation) {
@@ -169,16 +177,9 @@ impl Workers {
         }
     }
 
-    fn load_failed(
-        &mut self,
-        id: ProcessId,
-        application: &str,
-        report: &str,
-        advice: &str,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
+    fn load_failed(&mut self, id: ProcessId, failure: &LoadFailure, now: Instant, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&id) else { return };
+        let LoadFailure { application, report, advice } = failure;
         let generation = process.generation();
         // It has said all, and exits.
         process.next_step = Some((now + SHORT, Step::Kill));
