@@ -10,7 +10,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("config", &["cli", "protocol"]),
     ("gateway", &["protocol", "config"]),
     ("handler", &["protocol", "gateway", "config", "cli", "sys"]),
-    ("sys", &[]),
+    ("sys", &["config", "process"]),
 ];
 
 /// A module, and the ones that it must not use.

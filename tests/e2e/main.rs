@@ -6,8 +6,13 @@
 mod support;
 
 mod cgi;
+mod demo;
+mod errors;
 mod fastcgi;
+mod fronts;
 mod http;
+mod limits;
 mod own_tools;
 mod processes;
+mod security;
 mod wsgi;

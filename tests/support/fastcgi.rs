@@ -34,7 +34,6 @@ pub const KEEP_CONN: u8 = 1;
 /// Protocol statuses of END_REQUEST.
 pub const REQUEST_COMPLETE: u8 = 0;
 pub const CANT_MPX_CONN: u8 = 1;
-pub const OVERLOADED: u8 = 2;
 pub const UNKNOWN_ROLE: u8 = 3;
 
 /// One record with as much padding as its content needs to end at a multiple of eight.
@@ -269,11 +268,6 @@ impl Peer {
             self.take(record);
         }
         self.answers.remove(&id).unwrap_or_default()
-    }
-
-    /// The ids of answers that are complete and were not asked for yet.
-    pub fn complete_answers(&self) -> Vec<u16> {
-        self.answers.iter().filter(|(_, answer)| answer.complete).map(|(id, _)| *id).collect()
     }
 
     fn take(&mut self, record: Record) {

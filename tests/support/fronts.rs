@@ -83,14 +83,10 @@ impl Site {
         commands
     }
 
-    /// Starts forkhorn by a line of a configuration, with `more` options.
+    /// Starts forkhorn by a line of a configuration.
     #[track_caller]
-    pub fn forkhorn(&self, line: &str, more: &str) -> Running {
-        Forkhorn::new()
-            .workers(2)
-            .command_line(&format!("{line} {more}"))
-            .directory(self.folder.path())
-            .start()
+    pub fn forkhorn(&self, line: &str) -> Running {
+        Forkhorn::new().workers(2).command_line(line).directory(self.folder.path()).start()
     }
 
     /// Starts a web server by a line of a configuration.
@@ -120,37 +116,26 @@ impl Site {
 pub struct Example {
     pub front: Front,
     /// `None` if the web server starts forkhorn.
-    pub forkhorn: Option<Running>,
-    pub site: Site,
+    _forkhorn: Option<Running>,
+    _site: Site,
 }
 
 impl Example {
     /// Runs an example as its head says.
     #[track_caller]
     pub fn start(configuration: &str) -> Example {
-        Example::start_with(configuration, "")
-    }
-
-    /// The same with more options for forkhorn.
-    #[track_caller]
-    pub fn start_with(configuration: &str, more: &str) -> Example {
         let site = Site::new();
         match site.commands(configuration).as_slice() {
             [front] => {
                 site.install_binary();
-                Example { front: site.front(front), forkhorn: None, site }
+                Example { front: site.front(front), _forkhorn: None, _site: site }
             }
             [forkhorn, front] => {
-                let forkhorn = site.forkhorn(forkhorn, more);
-                Example { front: site.front(front), forkhorn: Some(forkhorn), site }
+                let forkhorn = site.forkhorn(forkhorn);
+                Example { front: site.front(front), _forkhorn: Some(forkhorn), _site: site }
             }
             other => panic!("{configuration}: {} commands", other.len()),
         }
-    }
-
-    #[track_caller]
-    pub fn get(&self, target: &str) -> Response {
-        self.front.get(target)
     }
 }
 
@@ -207,11 +192,4 @@ fn front_logs(run: &Path) -> String {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
-}
-
-/// Whether a program is installed in one of the usual places.
-pub fn is_installed(program: &str) -> bool {
-    ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
-        .iter()
-        .any(|folder| Path::new(folder).join(program).exists())
 }

@@ -260,20 +260,6 @@ impl Connection {
         &self.buffer
     }
 
-    /// Reads until `length` bytes are there, and takes them.
-    #[track_caller]
-    pub fn read_exactly(&mut self, length: usize) -> Vec<u8> {
-        while self.buffer.len() < length {
-            assert_ne!(
-                self.fill().expect("bytes"),
-                0,
-                "the connection ended after {} bytes",
-                self.buffer.len()
-            );
-        }
-        self.buffer.drain(..length).collect()
-    }
-
     pub fn read_head(&mut self) -> Result<Response, String> {
         let end = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
