@@ -33,7 +33,7 @@ fn serve(options: forkhorn::cli::Serve) -> Result<(), StartupError> {
 fn worker() -> i32 {
     // The master starts /proc/self/exe, and that would be its name.
     let _ = nix::sys::prctl::set_name(c"forkhorn");
-    let worker = process::receive_start().and_then(|(_, start)| Worker::new(start));
+    let worker = process::receive_start().and_then(|(_, start)| Worker::new(start, Box::new(String::new)));
     match worker {
         Ok(worker) => {
             worker.serve_without_application();

@@ -16,14 +16,12 @@ use crate::file_wrapper::FileWrapper;
 use crate::input::Input;
 use crate::iterable;
 use crate::report;
-use crate::stacks::Stacks;
 use crate::start_response::Exchange;
 
 /// What all application threads of a worker share.
 pub struct Applications {
     /// In the order of `config.applications`.
     pub callables: Vec<Py<PyAny>>,
-    pub stacks: Stacks,
 }
 
 /// Calls the applications on one thread, one request at a time.
@@ -79,10 +77,6 @@ impl Application for ApplicationThread {
                 false
             }
         })
-    }
-
-    fn stacks(&self) -> String {
-        self.applications.stacks.dump()
     }
 }
 

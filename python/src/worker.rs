@@ -16,9 +16,10 @@ use crate::stacks::Stacks;
 /// joined, atexit handlers run.
 pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<i32> {
     let config = start.config.clone();
-    let applications = Arc::new(Applications { callables, stacks: Stacks::register(py)? });
+    let applications = Arc::new(Applications { callables });
     let main_thread = ApplicationThread::new(py, applications.clone(), &config)?;
-    let worker = Arc::new(Worker::new(start)?);
+    let stacks = Stacks::register(py)?;
+    let worker = Arc::new(Worker::new(start, Box::new(move || stacks.dump()))?);
     let mut others = Vec::new();
     for number in 1..config.processes.threads {
         others.push(start_thread(py, number, worker.clone(), applications.clone(), config.clone())?);

@@ -2,6 +2,7 @@
 
 mod command;
 mod descriptors;
+pub(crate) mod epoll;
 mod fork;
 mod signals;
 pub(crate) mod spawn;

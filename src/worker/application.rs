@@ -1,10 +1,7 @@
 //! The border to an application in memory: one trait that it fulfils, one call per request.
 
-use std::io;
-
 use super::Response;
 use crate::gateway::Request;
-use crate::process::WorkerStart;
 
 /// One request for an application.
 pub struct Call<'a> {
@@ -25,34 +22,4 @@ pub trait Application: Sync {
 
     /// A signal has interrupted a wait: the interpreter may want to run its handlers. False: end the worker.
     fn on_signal(&self) -> bool;
-
-    /// The Python stack of every thread, as far as it can be had without the interpreter's lock; called on a thread
-    /// that the interpreter does not know, when a request has run for too long.
-    fn stacks(&self) -> String;
-}
-
-/// A running worker: share it with every application thread.
-pub struct Worker {
-    _start: WorkerStart,
-}
-
-impl Worker {
-    /// Takes the listeners over and starts the relief thread. Call it after the last fork.
-    pub fn new(start: WorkerStart) -> io::Result<Worker> {
-        Ok(Worker { _start: start })
-    }
-
-    /// Answers requests on the calling thread until the worker ends: drained, told to stop, or its master gone.
-    /// Sends Ready to the master when the first thread has come here.
-    pub fn serve<A: Application>(&self, application: &A) {
-        let _ = application;
-    }
-
-    /// The same for a worker that has no application: scripts and files only.
-    pub fn serve_without_application(&self) {}
-
-    /// How the process should exit, once `serve` has returned on all threads.
-    pub fn exit_code(&self) -> i32 {
-        0
-    }
 }

@@ -1,7 +1,334 @@
 //! One worker process: an event loop, and the threads on which an application answers.
+//!
+//! Whoever sits in the driver's seat (the lock of [`Driver`]) waits for events and handles them; the state that they
+//! change lies behind a second lock, which nobody holds while waiting. An application thread drives until a request is
+//! complete, leaves the seat, answers, and comes back. When all of them have been away for about a millisecond, the
+//! relief thread (`relief.rs`) drives in their place, so that the other connections go on.
 
+mod access_log;
+mod answer;
 mod application;
+mod body;
+mod connection;
+mod core;
+mod dispatch;
+mod flight;
+mod keyed;
+mod listener;
+mod protocol;
+mod relief;
 mod response;
+mod scripts;
+mod socket;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timers;
 
-pub use application::{Application, Call, Worker};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Waker};
+
+use crate::channel::ToMaster;
+use crate::config::Config;
+use crate::process::{WorkerExit, WorkerStart};
+use crate::sys::epoll;
+
+pub use application::{Application, Call};
 pub use response::{Flow, Response};
+
+use self::core::Core;
+use access_log::AccessLog;
+use flight::{Job, Overdue};
+use keyed::{Keyed, Source};
+use listener::Listeners;
+use state::{Phase, State};
+
+/// Events of one wait.
+const EVENTS: usize = 256;
+
+/// Who holds it waits for events and handles them.
+struct Driver {
+    poll: Poll,
+    events: Events,
+}
+
+struct Shared {
+    config: Arc<Config>,
+    driver: Mutex<Driver>,
+    state: Mutex<State>,
+    /// Wakes the thread that waits.
+    waker: Waker,
+    /// The poll's descriptor, which the relief thread watches without the seat.
+    poll_fd: OwnedFd,
+    seat: Seat,
+    /// Application threads that wait for a slow reader are told of progress.
+    room: Condvar,
+    stacks: Stacks,
+    started: Once,
+    exit: AtomicI32,
+}
+
+/// What the relief thread goes by.
+#[derive(Default)]
+struct Seat {
+    /// An application thread drives.
+    taken: AtomicBool,
+    /// Counts how often the seat was taken or left.
+    changes: AtomicU64,
+    /// The relief thread sleeps until it is told.
+    relief_sleeps: AtomicBool,
+    asleep: Mutex<()>,
+    wake: Condvar,
+}
+
+/// Gives the Python stack of every thread, as far as it can be had without the interpreter's lock: called on a thread
+/// that the interpreter does not know, when a request has run for too long.
+pub type Stacks = Box<dyn Fn() -> String + Send + Sync>;
+
+/// A running worker: share it with every application thread.
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+/// Why an application thread stopped driving.
+enum Driven {
+    Job(Job),
+    /// A signal interrupted the wait.
+    Signal,
+    Ended,
+}
+
+impl Worker {
+    /// Takes the listeners over. Call it after the last fork.
+    pub fn new(start: WorkerStart, stacks: Stacks) -> io::Result<Worker> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), Source::Waker.token())?;
+        let poll_fd = epoll::descriptor(&poll)?;
+        let config = start.config.clone();
+        let core = Core::new(config.clone(), poll.registry().try_clone()?, AccessLog::new(start.access_log));
+        let allowed = match config.trust.web_server_addrs.as_deref().map(str::parse) {
+            Some(Err(error)) => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{error}"))),
+            Some(Ok(allowed)) => Some(allowed),
+            None => None,
+        };
+        let protocols = config.listeners.iter().map(|listener| listener.protocol);
+        let listeners = Listeners::new(start.listeners, protocols, allowed, poll_fd.try_clone()?)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let channel = Arc::new(start.channel);
+        let mut state =
+            State { core, connections: Keyed::default(), listeners, channel, phase: Phase::Serving };
+        state.watch_channel()?;
+        let shared = Arc::new(Shared {
+            config,
+            driver: Mutex::new(Driver { poll, events: Events::with_capacity(EVENTS) }),
+            state: Mutex::new(state),
+            waker,
+            poll_fd,
+            seat: Seat::default(),
+            room: Condvar::new(),
+            stacks,
+            started: Once::new(),
+            exit: AtomicI32::new(WorkerExit::Done.code()),
+        });
+        Ok(Worker { shared })
+    }
+
+    /// Answers requests on the calling thread until the worker ends: drained, told to stop, or its master gone. The
+    /// first call tells the master that requests can come, and begins to accept.
+    pub fn serve<A: Application>(&self, application: &A) {
+        let shared = &*self.shared;
+        self.start();
+        let mut head = crate::protocol::ResponseHead::default();
+        loop {
+            // Taken in a statement of its own: a match would hold the lock to its end.
+            let job = shared.lock().take_job();
+            let driven = match job {
+                Some(job) => Driven::Job(job),
+                None => application.detached(|| shared.drive()),
+            };
+            match driven {
+                Driven::Job(mut job) => {
+                    let mut response = Response::new(shared, &job, std::mem::take(&mut head));
+                    let call = Call { request: &job.request, application: job.application };
+                    application.respond(call, &mut response);
+                    head = response.into_head();
+                    shared.give_back(&mut job);
+                }
+                Driven::Signal if application.on_signal() => {}
+                Driven::Signal => shared.end(WorkerExit::Done),
+                Driven::Ended => return,
+            }
+        }
+    }
+
+    /// Serves scripts and files on the calling thread until the worker ends.
+    pub fn serve_without_application(&self) {
+        self.start();
+        while !matches!(self.shared.drive(), Driven::Ended) {}
+    }
+
+    fn start(&self) {
+        self.shared.started.call_once(|| {
+            let started = relief::start(&self.shared).and_then(|()| {
+                let mut state = self.shared.lock();
+                state.finish_turn();
+                state.channel.send(&ToMaster::Ready, &[])
+            });
+            if let Err(error) = started {
+                log::error!("the worker can't start: {error}");
+                self.shared.end(WorkerExit::Failed);
+            }
+        });
+    }
+
+    /// The process must not take another request after the current ones: `reason` is for the log.
+    pub fn retire(&self, reason: &str) {
+        self.shared.retire(reason);
+    }
+
+    /// How the process should exit, once `serve` has returned on all threads.
+    pub fn exit_code(&self) -> i32 {
+        self.shared.lock().core.access_log.flush();
+        self.shared.exit.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the state was being changed is a bug of ours, and the state can't be trusted after it: the
+        // master replaces the process.
+        self.state.lock().unwrap_or_else(|_| std::process::abort())
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.poll_fd.as_fd()
+    }
+
+    /// Drives the loop until there is something for the application.
+    fn drive(&self) -> Driven {
+        let mut driver = self.driver.lock().unwrap_or_else(|_| std::process::abort());
+        self.seat.take();
+        self.lock().listeners.held_back = false;
+        let driven = loop {
+            let limit = {
+                let mut state = self.lock();
+                if state.phase == Phase::Ended {
+                    break Driven::Ended;
+                }
+                if let Some(job) = state.take_job() {
+                    break Driven::Job(job);
+                }
+                state.core.access_log.flush();
+                state.wait_limit()
+            };
+            match self.turn(&mut driver, limit) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => break Driven::Signal,
+                Err(error) => {
+                    log::error!("waiting for events failed: {error}; this worker ends");
+                    self.end(WorkerExit::Failed);
+                }
+            }
+        };
+        self.seat.leave();
+        driven
+    }
+
+    /// Waits once and handles what has come.
+    fn turn(&self, driver: &mut Driver, limit: Option<Duration>) -> io::Result<()> {
+        driver.poll.poll(&mut driver.events, limit)?;
+        let mut state = self.lock();
+        state.core.now = Instant::now();
+        for event in &driver.events {
+            state.on_event(event);
+        }
+        state.finish_turn();
+        let overdue = std::mem::take(&mut state.core.overdue);
+        drop(state);
+        self.room.notify_all();
+        if !overdue.is_empty() {
+            self.report_overdue(overdue);
+        }
+        Ok(())
+    }
+
+    /// Requests that were answered 504 while the application still runs them: the log gets where it is stuck, and the
+    /// process is replaced.
+    fn report_overdue(&self, overdue: Vec<Overdue>) {
+        let stacks = (self.stacks)();
+        for request in overdue {
+            log::error!(
+                "{}: over --timeout after {:.1} s\n{stacks}",
+                request.what,
+                request.elapsed.as_secs_f64()
+            );
+        }
+        self.retire("a request ran for longer than --timeout");
+    }
+
+    /// A request comes back from the application: its buffers are kept, and its connection goes on.
+    fn give_back(&self, job: &mut Job) {
+        let mut state = self.lock();
+        let request = std::mem::take(&mut job.request);
+        let id = job.id;
+        state.with_connection(job.connection, |connection, core| {
+            connection.returned(id, request, core);
+            connection.advance(core)
+        });
+        if state.ends_now() {
+            let _ = self.waker.wake();
+        }
+    }
+
+    fn end(&self, exit: WorkerExit) {
+        self.exit.store(exit.code(), Ordering::Relaxed);
+        self.lock().phase = Phase::Ended;
+        // Failing means that nobody waits, or that waking has been asked for already.
+        let _ = self.waker.wake();
+    }
+
+    fn retire(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.phase == Phase::Serving {
+            if let Err(error) = state.channel.send(&ToMaster::Retiring { reason: reason.to_owned() }, &[]) {
+                log::error!("the master can't be told that this worker retires: {error}");
+            }
+            state.drain();
+        }
+    }
+}
+
+impl Seat {
+    fn take(&self) {
+        self.taken.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        self.taken.store(false, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        if self.relief_sleeps.load(Ordering::SeqCst) {
+            self.relief_sleeps.store(false, Ordering::SeqCst);
+            drop(self.asleep.lock());
+            self.wake.notify_one();
+        }
+    }
+
+    /// For the relief thread: sleeps until an application thread leaves the seat.
+    fn sleep_until_left(&self) {
+        let mut asleep = self.asleep.lock().unwrap_or_else(|_| std::process::abort());
+        self.relief_sleeps.store(true, Ordering::SeqCst);
+        // Left between the last look and the line above: its owner may not have seen that somebody sleeps.
+        if !self.taken.load(Ordering::SeqCst) {
+            self.relief_sleeps.store(false, Ordering::SeqCst);
+        }
+        while self.relief_sleeps.load(Ordering::SeqCst) {
+            asleep = self.wake.wait(asleep).unwrap_or_else(|_| std::process::abort());
+        }
+    }
+}

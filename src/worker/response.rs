@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::protocol::ResponseHead;
+use super::Shared;
+use super::answer::Block;
+use super::flight::Job;
+use super::keyed::Key;
+use crate::protocol::{RequestId, ResponseHead};
 
 /// What came of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,58 +29,136 @@ pub enum Flow {
 /// with `finish`. Content-Length, HEAD, 204 and 304 are seen to here: blocks past the announced length are dropped and
 /// logged, a body that ends short breaks the connection.
 pub struct Response<'a> {
-    head: &'a mut ResponseHead,
+    shared: &'a Shared,
+    connection: Key,
+    id: RequestId,
+    head: ResponseHead,
+    head_sent: bool,
 }
 
-impl Response<'_> {
+impl<'a> Response<'a> {
+    pub(super) fn new(shared: &'a Shared, job: &Job, mut head: ResponseHead) -> Self {
+        head.clear();
+        Response { shared, connection: job.connection, id: job.id, head, head_sent: false }
+    }
+
+    pub(super) fn into_head(self) -> ResponseHead {
+        self.head
+    }
+
     /// The head, until it is sent; its buffers are reused from request to request.
     pub fn head(&mut self) -> &mut ResponseHead {
-        self.head
+        &mut self.head
     }
 
     /// The head has gone out: it can't be changed any more.
     pub fn is_head_sent(&self) -> bool {
-        false
+        self.head_sent
     }
 
     /// Sends a block of the body, and the head before the first one. Copied. An empty block sends only the head.
-    pub fn write(&mut self, _block: &[u8]) -> Flow {
-        Flow::Continue
+    pub fn write(&mut self, block: &[u8]) -> Flow {
+        self.send(Some(Block::Copied(block)), false)
     }
 
     /// The same for a block that can be kept until it is written.
-    pub fn write_shared(&mut self, _block: Bytes) -> Flow {
-        Flow::Continue
+    pub fn write_shared(&mut self, block: Bytes) -> Flow {
+        self.send(Some(Block::Shared(block)), false)
     }
 
     /// Sends `length` bytes of a regular file from `offset`, without a copy where the protocol allows it.
-    pub fn write_file(&mut self, _file: Arc<File>, _offset: u64, _length: u64) -> Flow {
-        Flow::Continue
+    pub fn write_file(&mut self, file: Arc<File>, offset: u64, length: u64) -> Flow {
+        self.send(Some(Block::File { file, offset, length }), false)
     }
 
     /// Blocks until the peer has read enough, or is gone. Call it detached from the interpreter.
     pub fn wait(&self) -> Flow {
-        Flow::Continue
+        let enough = self.shared.config.limits.max_output_bytes / 2;
+        let mut state = self.shared.lock();
+        loop {
+            let Some(connection) = state.connections.get_mut(self.connection) else { return Flow::Stop };
+            if connection.is_gone(self.id) {
+                return Flow::Stop;
+            }
+            if connection.backlog() <= enough {
+                return Flow::Continue;
+            }
+            // The relief thread, or another application thread, drives meanwhile and tells of each turn.
+            state = self.shared.room.wait(state).unwrap_or_else(|_| std::process::abort());
+        }
     }
 
     /// Head, the whole body and the end at once, in one write. Sets Content-Length if the application did not.
-    pub fn finish_with(&mut self, _body: &[u8]) {}
+    pub fn finish_with(&mut self, body: &[u8]) {
+        self.announce(body.len());
+        self.send(Some(Block::Copied(body)), true);
+    }
 
     /// The same for a body that can be kept until it is written.
-    pub fn finish_with_shared(&mut self, _body: Bytes) {}
+    pub fn finish_with_shared(&mut self, body: Bytes) {
+        self.announce(body.len());
+        self.send(Some(Block::Shared(body)), true);
+    }
 
     /// The body is complete.
-    pub fn finish(&mut self) {}
+    pub fn finish(&mut self) {
+        if !self.head_sent {
+            self.announce(0);
+        }
+        self.send(None, true);
+    }
 
     /// The application is at fault: 500 if nothing has been sent, else a broken connection. The caller has logged why.
-    pub fn fail(&mut self) {}
-
-    /// The process must serve no further request (its memory ran out, or the application asked for its end): the worker
-    /// drains once this response is done, and the master replaces it.
-    pub fn retire_worker(&mut self, _reason: &str) {}
+    pub fn fail(&mut self) {
+        let id = self.id;
+        self.head_sent = true;
+        self.shared.lock().with_connection(self.connection, |connection, core| {
+            if !connection.is_gone(id) {
+                connection.answer_error(id, 500, core);
+            }
+            connection.settle(core)
+        });
+    }
 
     /// The client has closed its connection, aborted, or was answered by a time-out.
     pub fn is_client_gone(&self) -> bool {
-        false
+        let mut state = self.shared.lock();
+        state.connections.get_mut(self.connection).is_none_or(|connection| connection.is_gone(self.id))
+    }
+
+    /// The process must not take another request after this one: `reason` is for the log.
+    pub fn retire_worker(&self, reason: &str) {
+        self.shared.retire(reason);
+    }
+
+    /// 204 and 304 have no length of their own to announce.
+    fn announce(&mut self, length: usize) {
+        if self.head.content_length.is_none() && !self.head_sent && !matches!(self.head.status, 204 | 304) {
+            self.head.content_length = Some(length as u64);
+        }
+    }
+
+    fn send(&mut self, block: Option<Block<'_>>, end: bool) -> Flow {
+        let (id, head, most) = (self.id, &mut self.head, self.shared.config.limits.max_output_bytes);
+        let first = !std::mem::replace(&mut self.head_sent, true);
+        let mut flow = Flow::Stop;
+        self.shared.lock().with_connection(self.connection, |connection, core| {
+            if !connection.is_gone(id) {
+                if first {
+                    connection.send_head(id, head, core);
+                }
+                let open = block.is_none_or(|block| connection.send_block(id, block, core));
+                if end {
+                    connection.send_end(id, core);
+                }
+                flow = if open { Flow::Continue } else { Flow::Stop };
+            }
+            let fate = connection.settle(core);
+            if flow == Flow::Continue && connection.backlog() >= most {
+                flow = Flow::Full;
+            }
+            fate
+        });
+        flow
     }
 }

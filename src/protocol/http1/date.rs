@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use httpdate::HttpDate;
 
 /// Length of an IMF-fixdate, RFC 9110 §5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) const DATE_BYTES: usize = 29;
+pub const DATE_BYTES: usize = 29;
 
 /// The present second as an IMF-fixdate. Its owner passes it to [`Connection::set_date`](super::Connection::set_date).
 #[derive(Debug, Clone)]
@@ -19,6 +19,11 @@ impl DateCache {
     pub fn new(now: SystemTime) -> Self {
         let second = unix_second(now);
         DateCache { second, text: imf_fixdate(now) }
+    }
+
+    /// The date that was asked for last.
+    pub fn last(&self) -> &[u8; DATE_BYTES] {
+        &self.text
     }
 
     /// The date of `now`; formatted anew only when the second has changed.

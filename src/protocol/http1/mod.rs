@@ -30,5 +30,5 @@ mod response;
 mod tests;
 
 pub use connection::Connection;
-pub use date::DateCache;
+pub use date::{DATE_BYTES, DateCache};
 pub use request_line::{Target, split_target};

@@ -1,0 +1,346 @@
+//! Step 2 of a request's way: socket, protocol and handlers joined. [`Connection::advance`] is the join.
+//!
+//! What answers lies in `dispatch.rs` (from an event to a handler) and `answer.rs` (from a handler to the protocol).
+
+use std::time::{Duration, Instant};
+
+use crate::gateway::{Endpoint, Peer};
+use crate::protocol::{Event, RequestId};
+
+use super::core::Core;
+use super::flight::{Flight, Step};
+use super::keyed::{Key, Source};
+use super::protocol::Protocol;
+use super::socket::{Socket, Written};
+use super::timers::Timed;
+
+/// Reads of one turn: then the other connections are looked at first.
+const READS_PER_TURN: usize = 16;
+
+/// After the half-close, the peer has so long to read the response and close (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Timers are not finer than this.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// An HTTP client that has closed its sending side may still read: an answer that comes within this time is sent.
+/// After it the client counts as gone.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Keep,
+    Close,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub key: Key,
+    /// `None` once nothing can be read or written; the entry stays while an application still holds a request.
+    socket: Option<Socket>,
+    pub protocol: Protocol,
+    pub endpoint: Endpoint,
+    /// Almost always at most one; FastCGI may interleave more.
+    pub flights: Vec<Flight>,
+    /// The buffer of [`Flight::what`], from the last request for the next.
+    pub spare_what: Vec<u8>,
+    /// The note of [`Timers`](super::timers::Timers).
+    pub timer: Option<Instant>,
+    registered: bool,
+    /// An event said that there is something to read, and no read has found the end of it.
+    readable: bool,
+    /// The last event said that the peer's sending side is closed: a short read is not the end then.
+    read_closed: bool,
+    /// A script takes its input more slowly than the peer sends it: nothing is read meanwhile.
+    paused: bool,
+    /// Since when the output could not be written.
+    blocked_since: Option<Instant>,
+    state: SocketState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SocketState {
+    Open,
+    /// The peer sends no more; since when.
+    HalfClosed(Instant),
+    /// Our side is closed, what still comes is thrown away.
+    Lingering(Instant),
+}
+
+impl Connection {
+    pub fn new(key: Key, socket: Socket, protocol: Protocol, endpoint: Endpoint) -> Self {
+        Connection {
+            key,
+            socket: Some(socket),
+            protocol,
+            endpoint,
+            flights: Vec::new(),
+            spare_what: Vec::new(),
+            timer: None,
+            registered: false,
+            readable: true,
+            read_closed: false,
+            paused: false,
+            blocked_since: None,
+            state: SocketState::Open,
+        }
+    }
+
+    /// The poll has an event for this connection.
+    pub fn on_event(&mut self, event: &mio::event::Event, core: &mut Core) -> Fate {
+        if event.is_readable() || event.is_read_closed() {
+            self.readable = true;
+        }
+        self.read_closed |= event.is_read_closed();
+        if event.is_error() || (event.is_read_closed() && event.is_write_closed()) {
+            // Both directions are shut: nobody can read an answer any more.
+            self.die(core);
+        }
+        self.advance(core)
+    }
+
+    /// Goes on as far as it can without waiting: bytes in, events, bytes out.
+    pub fn advance(&mut self, core: &mut Core) -> Fate {
+        for _ in 0..READS_PER_TURN {
+            // A peer that sends requests and reads no answers waits until it has read some.
+            while self.backlog() < core.config.limits.max_output_bytes {
+                match self.protocol.poll_event() {
+                    Ok(Some(event)) => self.on_protocol_event(event, core),
+                    Ok(None) => break,
+                    Err(error) => {
+                        log::debug!("{}: {error}; connection closed", self.peer());
+                        self.die(core);
+                        break;
+                    }
+                }
+            }
+            if !self.may_read(core) {
+                return self.settle(core);
+            }
+            self.read(core);
+        }
+        core.revisit.push_back(self.key);
+        self.settle(core)
+    }
+
+    fn on_protocol_event(&mut self, event: Event, core: &mut Core) {
+        match event {
+            Event::Request { id, head } => self.dispatch(id, head, core),
+            Event::Body { id, chunk } => self.body(id, chunk, core),
+            Event::BodyEnd { id } => self.body_end(id, core),
+            Event::Abort { id } => self.abort(id, core),
+            Event::Reject { id, error } => self.reject(id, error, core),
+        }
+    }
+
+    fn may_read(&mut self, core: &Core) -> bool {
+        if !self.readable || self.socket.is_none() || self.backlog() >= core.config.limits.max_output_bytes {
+            return false;
+        }
+        match self.state {
+            SocketState::Lingering(_) => true,
+            SocketState::Open => {
+                let paused = self.input_blocked(core);
+                if paused != self.paused {
+                    self.paused = paused;
+                    self.protocol.pause_reading(paused, core.now);
+                }
+                !paused && self.protocol.wants_input()
+            }
+            SocketState::HalfClosed(_) => false,
+        }
+    }
+
+    /// A script takes its input more slowly than it comes.
+    fn input_blocked(&self, core: &Core) -> bool {
+        self.flights.iter().any(|flight| match flight.step {
+            Step::Script(key) => !core.scripts.wants_input(key),
+            _ => false,
+        })
+    }
+
+    fn read(&mut self, core: &mut Core) {
+        let Some(socket) = &mut self.socket else { return };
+        match socket.read(&mut core.read_buffer) {
+            Ok(Some(0)) => self.on_eof(core),
+            Ok(Some(count)) => {
+                // Edge-triggered: a short read has emptied the socket, unless the end of the stream waits behind it.
+                self.readable = count == core.read_buffer.len() || self.read_closed;
+                if self.state == SocketState::Open {
+                    self.protocol.receive(&core.read_buffer[..count], core.now);
+                }
+            }
+            Ok(None) => self.readable = false,
+            Err(error) => {
+                log::debug!("{}: reading failed: {error}", self.peer());
+                self.die(core);
+            }
+        }
+    }
+
+    fn on_eof(&mut self, core: &mut Core) {
+        self.readable = false;
+        if matches!(self.state, SocketState::Lingering(_)) {
+            self.socket = None;
+            return;
+        }
+        self.protocol.receive_eof();
+        self.state = match self.protocol {
+            Protocol::Http(_) if !self.flights.is_empty() => SocketState::HalfClosed(core.now),
+            _ => SocketState::HalfClosed(core.now - HALF_CLOSED_GRACE),
+        };
+    }
+
+    /// Writes what waits and decides what becomes of the connection.
+    pub fn settle(&mut self, core: &mut Core) -> Fate {
+        self.write(core);
+        self.close_if_done(core);
+        if self.socket.is_none() || !self.ensure_registered(core) {
+            self.flights.retain(|flight| !flight.is_over());
+            return if self.flights.is_empty() { Fate::Close } else { Fate::Keep };
+        }
+        self.arm(core);
+        Fate::Keep
+    }
+
+    fn write(&mut self, core: &mut Core) {
+        let output = self.protocol.output();
+        let Some(socket) = self.socket.as_mut().filter(|_| !output.is_empty()) else {
+            self.blocked_since = None;
+            return;
+        };
+        let before = output.len();
+        match socket.write_output(output) {
+            Ok(Written::All) => self.blocked_since = None,
+            Ok(Written::Yielded) => core.revisit.push_back(self.key),
+            Ok(Written::Blocked) => {
+                if self.blocked_since.is_none() || output.len() < before {
+                    self.blocked_since = Some(core.now);
+                }
+            }
+            Err(error) => {
+                log::debug!("{}: writing failed: {error}", self.peer());
+                self.die(core);
+            }
+        }
+        self.resume_scripts(core);
+    }
+
+    fn close_if_done(&mut self, core: &mut Core) {
+        let Some(socket) = &mut self.socket else { return };
+        if !self.protocol.output().is_empty() {
+            return;
+        }
+        match self.state {
+            SocketState::Lingering(_) => {}
+            SocketState::HalfClosed(_) if self.flights.is_empty() => self.socket = None,
+            _ if !self.protocol.wants_close() => {}
+            SocketState::Open if self.protocol.wants_linger() => {
+                socket.shutdown_write();
+                self.state = SocketState::Lingering(core.now);
+                self.readable = true;
+                core.revisit.push_back(self.key);
+            }
+            _ => {
+                if self.protocol.wants_reset() {
+                    socket.reset_on_close();
+                }
+                self.socket = None;
+            }
+        }
+    }
+
+    /// Nothing can be read or written any more: whoever still works for this connection is told.
+    pub fn die(&mut self, core: &mut Core) {
+        self.socket = None;
+        self.protocol.output().clear();
+        let running: Vec<RequestId> = self.flights.iter().map(|flight| flight.id).collect();
+        for id in running {
+            self.abort(id, core);
+        }
+    }
+
+    /// A connection is added to the poll only when it has to wait: one that is accepted, answered and closed at once
+    /// never is.
+    pub fn ensure_registered(&mut self, core: &mut Core) -> bool {
+        if self.registered {
+            return true;
+        }
+        let Some(socket) = &mut self.socket else { return false };
+        match socket.register(&core.registry, Source::Connection(self.key).token()) {
+            Ok(()) => {
+                self.registered = true;
+                true
+            }
+            Err(error) => {
+                log::error!("{}: the connection can't be watched: {error}", self.peer());
+                self.die(core);
+                false
+            }
+        }
+    }
+
+    pub fn arm(&mut self, core: &mut Core) {
+        // Never in the present turn: a deadline that its owner fails to clear must not hold the loop.
+        let deadline = self.deadline(core).map(|deadline| deadline.max(core.now + SHORTEST_TIMER));
+        core.timers.arm(Timed::Connection(self.key), deadline, &mut self.timer);
+    }
+
+    fn deadline(&self, core: &Core) -> Option<Instant> {
+        let of_socket = match self.state {
+            SocketState::Open if self.paused => None,
+            SocketState::Open => self.protocol.deadline(),
+            SocketState::HalfClosed(since) => Some(since + HALF_CLOSED_GRACE),
+            SocketState::Lingering(since) => return Some(since + LINGER),
+        };
+        let of_write = self.blocked_since.map(|since| since + core.config.limits.send_timeout);
+        let of_applications = core.config.processes.timeout.and_then(|timeout| {
+            let waited_for = self.flights.iter().filter(|flight| !flight.gone);
+            waited_for.filter_map(|flight| flight.running_since).min().map(|since| since + timeout)
+        });
+        [of_socket, of_write, of_applications].into_iter().flatten().min()
+    }
+
+    /// The note in [`Connection::timer`] has been cleared by the caller.
+    pub fn on_timer(&mut self, core: &mut Core) -> Fate {
+        let now = core.now;
+        if let SocketState::Lingering(since) = self.state {
+            if now >= since + LINGER {
+                self.socket = None;
+            }
+            return self.settle(core);
+        }
+        if self.blocked_since.is_some_and(|since| now >= since + core.config.limits.send_timeout) {
+            log::debug!("{}: the peer has not read for --send-timeout; connection closed", self.peer());
+            self.die(core);
+        }
+        if let SocketState::HalfClosed(since) = self.state
+            && now >= since + HALF_CLOSED_GRACE
+        {
+            self.die(core);
+        }
+        self.end_overdue(core);
+        if !self.paused && self.protocol.deadline().is_some_and(|deadline| now >= deadline) {
+            self.protocol.on_deadline(now);
+        }
+        self.advance(core)
+    }
+
+    /// The worker ends: no further request on this connection, if it can be helped.
+    pub fn drain(&mut self, core: &mut Core) -> Fate {
+        self.protocol.drain();
+        self.advance(core)
+    }
+
+    pub fn peer(&self) -> String {
+        match self.endpoint.peer {
+            Peer::Ip(address) => address.to_string(),
+            Peer::Unix => "unix peer".to_owned(),
+        }
+    }
+
+    pub fn flight(&mut self, id: RequestId) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.id == id)
+    }
+}

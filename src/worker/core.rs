@@ -1,0 +1,124 @@
+//! What all connections of a worker share: configuration, queues, timers, buffers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use mio::Registry;
+
+use crate::config::Config;
+use crate::gateway::{Gateway, Request};
+use crate::handler::cgi::HeaderLimits;
+use crate::protocol::http1::DateCache;
+use crate::protocol::{Limits, ResponseHead, http1};
+
+use super::access_log::AccessLog;
+use super::flight::{Job, Overdue};
+use super::keyed::Key;
+use super::scripts::Scripts;
+use super::timers::Timers;
+
+/// Bytes of one read(2). Large enough that a large body costs few of them; one buffer serves all connections.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Requests whose buffers are kept for the next ones.
+const SPARE_REQUESTS: usize = 64;
+
+pub(crate) struct Core {
+    pub config: Arc<Config>,
+    pub limits: Arc<Limits>,
+    pub gateway: Arc<Gateway>,
+    pub registry: Registry,
+    pub scripts: Scripts,
+    pub timers: Timers,
+    pub access_log: AccessLog,
+    /// Complete requests for the application threads.
+    pub ready: VecDeque<Job>,
+    /// Connections that can go on without an event.
+    pub revisit: VecDeque<Key>,
+    /// Scripts that may have something to say.
+    pub pump: VecDeque<Key>,
+    /// Requests that were just answered 504 while the application still runs them.
+    pub overdue: Vec<Overdue>,
+    pub read_buffer: Box<[u8]>,
+    /// When this turn of the loop began.
+    pub now: Instant,
+    pub draining: bool,
+    date: DateCache,
+    date_at: Instant,
+    overloads: u64,
+    spare_requests: Vec<Box<Request>>,
+    spare_head: Option<ResponseHead>,
+}
+
+impl Core {
+    pub fn new(config: Arc<Config>, registry: Registry, access_log: AccessLog) -> Self {
+        let now = Instant::now();
+        let header_limits =
+            HeaderLimits { max_bytes: config.limits.max_head_bytes, max_fields: config.limits.max_fields };
+        Core {
+            limits: Arc::new(config.connection_limits()),
+            gateway: Arc::new(Gateway::new(&config)),
+            scripts: Scripts::new(config.cgi.clone(), header_limits),
+            config,
+            registry,
+            timers: Timers::default(),
+            access_log,
+            ready: VecDeque::new(),
+            revisit: VecDeque::new(),
+            pump: VecDeque::new(),
+            overdue: Vec::new(),
+            read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            now,
+            draining: false,
+            date: DateCache::new(SystemTime::now()),
+            date_at: now,
+            overloads: 0,
+            spare_requests: Vec::new(),
+            spare_head: None,
+        }
+    }
+
+    /// The Date field's value, at most a second old.
+    pub fn date(&mut self) -> &[u8; http1::DATE_BYTES] {
+        if self.now.duration_since(self.date_at).as_millis() >= 250 {
+            self.date_at = self.now;
+            return self.date.at(SystemTime::now());
+        }
+        self.date.last()
+    }
+
+    pub fn spare_request(&mut self) -> Box<Request> {
+        self.spare_requests.pop().unwrap_or_default()
+    }
+
+    pub fn recycle_request(&mut self, mut request: Box<Request>) {
+        if self.spare_requests.len() < SPARE_REQUESTS {
+            request.meta.clear();
+            request.body = Default::default();
+            self.spare_requests.push(request);
+        }
+    }
+
+    /// A response head with buffers from an earlier one.
+    pub fn take_head(&mut self) -> ResponseHead {
+        self.spare_head.take().unwrap_or_default()
+    }
+
+    pub fn give_head(&mut self, mut head: ResponseHead) {
+        head.clear();
+        self.spare_head = Some(head);
+    }
+
+    /// A request found the queue for the application full. One line for the first and for each further hundred.
+    pub fn warn_of_overload(&mut self) {
+        if self.overloads.is_multiple_of(100) {
+            log::warn!(
+                "{} requests wait for the application (--max-queue): answered 503; {} so far",
+                self.ready.len(),
+                self.overloads + 1
+            );
+        }
+        self.overloads += 1;
+    }
+}

@@ -1,0 +1,267 @@
+//! From a protocol's events to a handler: routes a request, collects or streams its body, starts what answers.
+
+use bytes::Bytes;
+
+use crate::gateway::{CgiTarget, KnownName, Route};
+use crate::handler::cgi::{self, Script};
+use crate::handler::static_files;
+use crate::protocol::{BodyLength, ProtocolError, RequestHead, RequestId};
+
+use super::body::BodyBuffer;
+use super::connection::Connection;
+use super::core::Core;
+use super::flight::{Awaiting, Flight, Input, Job, Step, describe};
+
+/// Local redirects of one request (RFC 3875 §6.2.2 leaves the number to us): Apache's limit.
+const MOST_REDIRECTS: u8 = 10;
+
+impl Connection {
+    pub(super) fn dispatch(&mut self, id: RequestId, head: RequestHead, core: &mut Core) {
+        let mut request = core.spare_request();
+        let route = core.gateway.route(&head, &self.endpoint, &mut request.meta);
+        let length = head.body;
+        self.protocol.recycle(head);
+        let is_head = request.meta.known(KnownName::RequestMethod) == Some(b"HEAD");
+        self.flights.push(Flight::new(id, Step::Answered, request, is_head));
+        match route {
+            Ok(route) => self.take_route(id, route, length, core),
+            Err(refusal) => {
+                log::debug!("{}: answered {}: {}", self.peer(), refusal.status, refusal.reason);
+                self.answer_error(id, refusal.status, core);
+            }
+        }
+    }
+
+    fn take_route(&mut self, id: RequestId, route: Route, length: BodyLength, core: &mut Core) {
+        match route {
+            Route::Application(index) => {
+                let collecting = Step::Collecting(Awaiting::Application(index), BodyBuffer::default());
+                self.set_step(id, collecting);
+            }
+            Route::Static(target) => {
+                let Some(flight) = self.flight(id) else { return };
+                let Some(request) = &flight.request else { return };
+                let mut head = core.take_head();
+                let body = static_files::answer(&target, &request.meta, &mut head);
+                self.answer_static(id, head, body, core);
+            }
+            Route::Cgi(target) => self.find_script(id, &target, length, core),
+        }
+    }
+
+    fn find_script(&mut self, id: RequestId, target: &CgiTarget, length: BodyLength, core: &mut Core) {
+        let Some(request) = self.flight(id).and_then(|flight| flight.request.as_mut()) else { return };
+        match cgi::locate(target, &mut request.meta, core.config.document_root.as_deref()) {
+            Err(error) => {
+                log::warn!("{}: {error}", describe(request));
+                self.answer_error(id, error.status(), core);
+            }
+            Ok(script) if length == BodyLength::Unknown => {
+                let awaiting = Awaiting::Script(Box::new(script));
+                self.set_step(id, Step::Collecting(awaiting, BodyBuffer::default()));
+            }
+            Ok(script) => {
+                self.queue_script(id, Box::new(script), BodyBuffer::default(), Input::Open, core);
+            }
+        }
+    }
+
+    /// Starts the script, or lets it wait for one of the others to end.
+    fn queue_script(
+        &mut self,
+        id: RequestId,
+        script: Box<Script>,
+        body: BodyBuffer,
+        input: Input,
+        core: &mut Core,
+    ) {
+        if core.scripts.may_start() {
+            self.start_script(id, &script, body, input, core);
+        } else if core.scripts.may_wait() {
+            self.set_step(id, Step::ScriptQueued(script, body, input));
+            core.scripts.wait(self.key, id);
+        } else {
+            core.scripts.count_refused();
+            self.answer_error(id, 503, core);
+        }
+    }
+
+    /// A script that waited has its turn now. False: it is gone.
+    pub(super) fn start_queued_script(&mut self, id: RequestId, core: &mut Core) -> bool {
+        let Some(flight) = self.flight(id) else { return false };
+        match std::mem::replace(&mut flight.step, Step::Answered) {
+            Step::ScriptQueued(script, body, input) => {
+                self.start_script(id, &script, body, input, core);
+                true
+            }
+            other => {
+                flight.step = other;
+                false
+            }
+        }
+    }
+
+    fn start_script(
+        &mut self,
+        id: RequestId,
+        script: &Script,
+        body: BodyBuffer,
+        input: Input,
+        core: &mut Core,
+    ) {
+        let connection = self.key;
+        let Some(flight) = self.flight(id) else { return };
+        let Some(request) = &flight.request else { return };
+        match core.scripts.start(connection, id, script, request, &core.registry, core.now) {
+            Ok(key) => {
+                flight.step = Step::Script(key);
+                core.scripts.feed(key, body.finish());
+                if input == Input::Ended {
+                    core.scripts.finish_input(key);
+                }
+                core.pump.push_back(key);
+            }
+            Err(error) => {
+                log::error!("{}: {error}", describe(request));
+                self.answer_error(id, error.status(), core);
+            }
+        }
+    }
+
+    pub(super) fn body(&mut self, id: RequestId, chunk: Bytes, core: &mut Core) {
+        let limits = &core.config.limits;
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) else { return };
+        let kept = match &mut flight.step {
+            Step::Collecting(_, body) | Step::ScriptQueued(_, body, _) => {
+                body.push(chunk, limits.spool_threshold_bytes, &limits.spool_dir)
+            }
+            Step::Script(key) => {
+                core.scripts.feed_chunk(*key, chunk);
+                core.pump.push_back(*key);
+                Ok(())
+            }
+            // Nobody wants it: the protocol frames it, we forget it.
+            Step::Application | Step::Answered => Ok(()),
+        };
+        if let Err(error) = kept {
+            log::error!(
+                "{}: the request body can't be kept in --spool-dir {}: {error}; answered 503",
+                flight.request.as_deref().map(describe).unwrap_or_default(),
+                limits.spool_dir.display()
+            );
+            self.answer_error(id, 503, core);
+        }
+    }
+
+    pub(super) fn body_end(&mut self, id: RequestId, core: &mut Core) {
+        let Some(flight) = self.flight(id) else { return };
+        match std::mem::replace(&mut flight.step, Step::Answered) {
+            Step::Collecting(awaiting, body) => self.collected(id, awaiting, body, core),
+            Step::ScriptQueued(script, body, _) => {
+                flight.step = Step::ScriptQueued(script, body, Input::Ended);
+            }
+            Step::Script(key) => {
+                flight.step = Step::Script(key);
+                core.scripts.finish_input(key);
+                core.pump.push_back(key);
+            }
+            other => flight.step = other,
+        }
+    }
+
+    fn collected(&mut self, id: RequestId, awaiting: Awaiting, body: BodyBuffer, core: &mut Core) {
+        match awaiting {
+            Awaiting::Script(script) => {
+                let length = body.len();
+                if let Some(request) = self.flight(id).and_then(|flight| flight.request.as_mut()) {
+                    set_content_length(request, length);
+                }
+                self.queue_script(id, script, body, Input::Ended, core);
+            }
+            Awaiting::Application(application) => {
+                if core.ready.len() >= core.config.limits.max_queue {
+                    core.warn_of_overload();
+                    return self.answer_error(id, 503, core);
+                }
+                let connection = self.key;
+                let Some(flight) = self.flight(id) else { return };
+                let Some(mut request) = flight.request.take() else { return };
+                flight.step = Step::Application;
+                request.body = body.finish();
+                let length = request.body.len();
+                if length > 0 {
+                    set_content_length(&mut request, length);
+                }
+                core.ready.push_back(Job { connection, id, application, request });
+            }
+        }
+    }
+
+    /// Nobody waits for this answer any more.
+    pub(super) fn abort(&mut self, id: RequestId, core: &mut Core) {
+        let Some(flight) = self.flight(id) else { return };
+        flight.gone = true;
+        match std::mem::replace(&mut flight.step, Step::Answered) {
+            Step::Script(key) => core.scripts.cancel(key, "the client is gone", core.now),
+            // The thread that has it, or would get it, sees `gone`.
+            Step::Application => flight.step = Step::Application,
+            Step::Collecting(..) | Step::ScriptQueued(..) | Step::Answered => {}
+        }
+        self.forget_if_over(id, core);
+    }
+
+    /// The peer broke a rule or a limit.
+    pub(super) fn reject(&mut self, id: RequestId, error: ProtocolError, core: &mut Core) {
+        log::debug!("{}: answered {}: {error}", self.peer(), error.status());
+        match self.flight(id) {
+            None => {
+                let request = core.spare_request();
+                self.flights.push(Flight::new(id, Step::Answered, request, false));
+            }
+            Some(flight) => {
+                if let Step::Script(key) = flight.step {
+                    core.scripts.cancel(key, "its request was rejected", core.now);
+                }
+            }
+        }
+        self.answer_error(id, error.status(), core);
+    }
+
+    /// RFC 3875 §6.2.2: the script names another path of this server, which answers in its place.
+    pub(super) fn redirect(&mut self, id: RequestId, location: &[u8], core: &mut Core) {
+        let Some(flight) = self.flight(id) else { return };
+        flight.redirects += 1;
+        let too_many = flight.redirects > MOST_REDIRECTS;
+        flight.step = Step::Answered;
+        let Some(request) = flight.request.as_mut() else { return };
+        if too_many {
+            log::error!(
+                "{}: more than {MOST_REDIRECTS} local redirects, the last to {}",
+                describe(request),
+                location.escape_ascii()
+            );
+            return self.answer_error(id, 502, core);
+        }
+        request.body = Default::default();
+        match core.gateway.redirect(location, &mut request.meta) {
+            Ok(route) => {
+                self.take_route(id, route, BodyLength::None, core);
+                self.body_end(id, core);
+            }
+            Err(refusal) => {
+                log::warn!("local redirect to {}: {}", location.escape_ascii(), refusal.reason);
+                self.answer_error(id, refusal.status, core);
+            }
+        }
+    }
+
+    fn set_step(&mut self, id: RequestId, step: Step) {
+        if let Some(flight) = self.flight(id) {
+            flight.step = step;
+        }
+    }
+}
+
+fn set_content_length(request: &mut crate::gateway::Request, length: u64) {
+    request.meta.set(b"CONTENT_LENGTH", length.to_string().as_bytes());
+}

@@ -1,0 +1,143 @@
+//! One request on its way through a worker: what it waits for, and how far its response is.
+
+use std::time::Instant;
+
+use crate::gateway::{BodyGuard, KnownName, Request};
+use crate::handler::cgi::Script;
+use crate::protocol::RequestId;
+
+use super::body::BodyBuffer;
+use super::keyed::Key;
+
+/// What will answer once the body is complete.
+#[derive(Debug)]
+pub(crate) enum Awaiting {
+    /// Index of the application.
+    Application(usize),
+    /// A script whose body comes without a length: CONTENT_LENGTH must be true before it starts.
+    Script(Box<Script>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The body is being collected.
+    Collecting(Awaiting, BodyBuffer),
+    /// In the queue for an application thread, or on one.
+    Application,
+    /// All scripts that may run at once run; what has come of the body waits too.
+    ScriptQueued(Box<Script>, BodyBuffer, Input),
+    /// A script runs.
+    Script(Key),
+    /// The response has ended. An application may still hold the request.
+    Answered,
+}
+
+/// Whether the body of a queued script has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Open,
+    Ended,
+}
+
+/// How far a response is.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// Set with the head.
+    pub guard: Option<BodyGuard>,
+    pub status: u16,
+    pub body_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub id: RequestId,
+    pub step: Step,
+    /// `None` while an application thread has it.
+    pub request: Option<Box<Request>>,
+    pub is_head: bool,
+    pub outgoing: Outgoing,
+    /// On an application thread now; since when.
+    pub running_since: Option<Instant>,
+    /// Method and target, while an application thread has the request.
+    pub what: Vec<u8>,
+    /// Nobody waits for the response any more, or it has been given by a time-out.
+    pub gone: bool,
+    /// Local redirects of scripts so far.
+    pub redirects: u8,
+}
+
+impl Flight {
+    pub fn new(id: RequestId, step: Step, request: Box<Request>, is_head: bool) -> Self {
+        Flight {
+            id,
+            step,
+            request: Some(request),
+            is_head,
+            outgoing: Outgoing::default(),
+            running_since: None,
+            what: Vec::new(),
+            gone: false,
+            redirects: 0,
+        }
+    }
+
+    /// What the log calls it.
+    pub fn description(&self) -> String {
+        match &self.request {
+            Some(request) => describe(request),
+            None => printable(&self.what),
+        }
+    }
+
+    /// The request goes to an application thread; `what` is a buffer to use.
+    pub fn hand_out(&mut self, request: &Request, mut what: Vec<u8>, now: Instant) {
+        what.clear();
+        name(request, &mut what);
+        self.what = what;
+        self.running_since = Some(now);
+    }
+
+    pub fn head_sent(&self) -> bool {
+        self.outgoing.guard.is_some()
+    }
+
+    /// Nothing more will come from it or for it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.step, Step::Answered) && self.running_since.is_none() && self.request.is_some()
+    }
+}
+
+/// A complete request for an application thread.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub connection: Key,
+    pub id: RequestId,
+    pub application: usize,
+    pub request: Box<Request>,
+}
+
+/// A request that was answered 504 while the application still runs it.
+#[derive(Debug)]
+pub(crate) struct Overdue {
+    pub what: String,
+    pub elapsed: std::time::Duration,
+}
+
+/// What the log calls a request: its method and target, printable and short.
+pub(crate) fn describe(request: &Request) -> String {
+    let mut what = Vec::new();
+    name(request, &mut what);
+    printable(&what)
+}
+
+fn name(request: &Request, what: &mut Vec<u8>) {
+    const MOST_BYTES: usize = 256;
+    what.extend_from_slice(request.meta.known(KnownName::RequestMethod).unwrap_or_default());
+    what.push(b' ');
+    let target = request.meta.known(KnownName::RequestUri).unwrap_or_default();
+    what.extend_from_slice(&target[..target.len().min(MOST_BYTES)]);
+}
+
+fn printable(what: &[u8]) -> String {
+    what.escape_ascii().to_string()
+}

@@ -1,0 +1,199 @@
+//! Step 1 of a request's way: accept, on sockets that all workers share.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, UnixListener};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+
+use crate::config::{ListenerProtocol, StartupError};
+use crate::gateway::{Endpoint, Peer};
+use crate::protocol::fastcgi::{self, WebServerAddrs};
+use crate::protocol::{Limits, http1};
+use crate::sys::epoll;
+
+use super::connection::Connection;
+use super::core::Core;
+use super::keyed::{Key, Source};
+use super::protocol::Protocol;
+use super::socket::Socket;
+use super::state::Phase;
+
+/// After accept(2) failed for want of descriptors or memory: how long until the next attempt.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+#[derive(Debug)]
+struct Listener {
+    acceptor: Acceptor,
+    protocol: ListenerProtocol,
+    /// The address of every connection, where it is one: a listener on all addresses has to ask each connection.
+    local: Option<SocketAddr>,
+}
+
+/// The listeners of a worker, and whether it accepts now.
+pub(crate) struct Listeners {
+    all: Vec<Listener>,
+    allowed: Option<WebServerAddrs>,
+    /// The poll's descriptor: exclusive wake-up is beyond what mio offers.
+    epoll: OwnedFd,
+    accepting: bool,
+    /// Nobody could take a request now: the relief thread leaves new connections to other workers.
+    pub held_back: bool,
+    retry_at: Option<Instant>,
+    failures: u64,
+}
+
+/// A connection that has just been accepted.
+pub(crate) struct Accepted {
+    socket: Socket,
+    protocol: Protocol,
+    endpoint: Endpoint,
+}
+
+impl Accepted {
+    pub fn into_connection(self, key: Key) -> Connection {
+        Connection::new(key, self.socket, self.protocol, self.endpoint)
+    }
+}
+
+impl Listeners {
+    pub fn new(
+        fds: Vec<OwnedFd>,
+        protocols: impl Iterator<Item = ListenerProtocol>,
+        allowed: Option<WebServerAddrs>,
+        epoll: OwnedFd,
+    ) -> Result<Self, StartupError> {
+        let mut all = Vec::new();
+        for (fd, protocol) in fds.into_iter().zip(protocols) {
+            all.push(listener(fd, protocol)?);
+        }
+        Ok(Listeners { all, allowed, epoll, accepting: false, held_back: false, retry_at: None, failures: 0 })
+    }
+
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Accepts while there is room, and only then: a listener that is watched in vain would keep the loop awake.
+    pub fn update(&mut self, core: &mut Core, connections: usize, phase: Phase) {
+        if self.retry_at.is_some_and(|at| core.now >= at) {
+            self.retry_at = None;
+        }
+        let wanted = phase == Phase::Serving
+            && !self.held_back
+            && self.retry_at.is_none()
+            && connections < core.config.limits.max_connections;
+        if wanted == self.accepting {
+            return;
+        }
+        self.accepting = wanted;
+        for (index, listener) in self.all.iter().enumerate() {
+            let token = Source::Listener(index as u32).token().0 as u64;
+            let result = match wanted {
+                true => epoll::add_exclusive(self.epoll.as_fd(), listener.as_fd(), token),
+                false => epoll::remove(self.epoll.as_fd(), listener.as_fd()),
+            };
+            if let Err(error) = result {
+                log::error!("listener {index} can't be {}: {error}", if wanted { "watched" } else { "left" });
+            }
+        }
+    }
+
+    /// `None`: another worker was faster, the peer is not allowed, or there is no descriptor left.
+    pub fn accept(&mut self, index: usize, core: &mut Core) -> Option<Accepted> {
+        let listener = self.all.get(index)?;
+        let result = match &listener.acceptor {
+            Acceptor::Tcp(tcp) => tcp.accept().map(|(stream, peer)| {
+                let local = listener.local.or_else(|| stream.local_addr().ok());
+                (Socket::Tcp(stream), Endpoint { peer: Peer::Ip(peer), local })
+            }),
+            Acceptor::Unix(unix) => unix
+                .accept()
+                .map(|(stream, _)| (Socket::Unix(stream), Endpoint { peer: Peer::Unix, local: None })),
+        };
+        match result {
+            Ok((socket, endpoint)) => {
+                if listener.protocol == ListenerProtocol::FastCgi && !self.allows(&endpoint) {
+                    log::warn!(
+                        "FastCGI connection from {:?} refused: not in --web-server-addrs",
+                        endpoint.peer
+                    );
+                    return None;
+                }
+                let protocol = protocol(listener.protocol, &core.limits, core.now);
+                Some(Accepted { socket, protocol, endpoint })
+            }
+            Err(error) => {
+                self.accept_failed(&error, core.now);
+                None
+            }
+        }
+    }
+
+    fn allows(&self, endpoint: &Endpoint) -> bool {
+        match (&self.allowed, endpoint.peer) {
+            (Some(allowed), Peer::Ip(address)) => allowed.allows(canonical(address.ip())),
+            _ => true,
+        }
+    }
+
+    fn accept_failed(&mut self, error: &std::io::Error, now: Instant) {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+            _ => {
+                if self.failures.is_multiple_of(100) {
+                    log::error!("accept failed: {error}; trying again every {} ms", RETRY.as_millis());
+                }
+                self.failures += 1;
+                self.retry_at = Some(now + RETRY);
+            }
+        }
+    }
+}
+
+impl Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.acceptor {
+            Acceptor::Tcp(tcp) => tcp.as_fd(),
+            Acceptor::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
+fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, StartupError> {
+    let address: SockaddrStorage = getsockname(fd.as_raw_fd())
+        .map_err(|error| StartupError::other(format!("a listener's address can't be read: {error}")))?;
+    if address.family() == Some(AddressFamily::Unix) {
+        let unix = UnixListener::from_std(std::os::unix::net::UnixListener::from(fd));
+        return Ok(Listener { acceptor: Acceptor::Unix(unix), protocol, local: None });
+    }
+    let tcp = std::net::TcpListener::from(fd);
+    // Accepted connections inherit it: no system call for each. Small answers must not wait for an acknowledgement.
+    if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_nodelay(true) {
+        log::debug!("TCP_NODELAY can't be set on a listener: {error}");
+    }
+    let local = tcp.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
+}
+
+fn protocol(which: ListenerProtocol, limits: &Arc<Limits>, now: Instant) -> Protocol {
+    match which {
+        ListenerProtocol::Http => Protocol::Http(Box::new(http1::Connection::new(limits.clone(), now))),
+        ListenerProtocol::FastCgi => {
+            Protocol::FastCgi(Box::new(fastcgi::Connection::new(limits.clone(), now)))
+        }
+    }
+}
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

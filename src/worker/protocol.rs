@@ -1,0 +1,102 @@
+//! Which of the two protocols a connection speaks; the same verbs for both.
+
+use std::time::Instant;
+
+use crate::protocol::{Event, Output, ProtocolError, RequestHead, RequestId, ResponsePart, fastcgi, http1};
+
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    Http(Box<http1::Connection>),
+    FastCgi(Box<fastcgi::Connection>),
+}
+
+macro_rules! either {
+    ($self:ident, $connection:ident => $call:expr) => {
+        match $self {
+            Protocol::Http($connection) => $call,
+            Protocol::FastCgi($connection) => $call,
+        }
+    };
+}
+
+impl Protocol {
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        either!(self, connection => connection.receive(bytes, now))
+    }
+
+    pub fn receive_eof(&mut self) {
+        either!(self, connection => connection.receive_eof())
+    }
+
+    pub fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        either!(self, connection => connection.poll_event())
+    }
+
+    pub fn send(&mut self, id: RequestId, part: ResponsePart<'_>, now: Instant) {
+        either!(self, connection => connection.send(id, part, now))
+    }
+
+    /// FCGI_STDERR; HTTP has no such stream.
+    pub fn send_stderr(&mut self, id: RequestId, bytes: &[u8]) {
+        if let Protocol::FastCgi(connection) = self {
+            connection.send_stderr(id, bytes);
+        }
+    }
+
+    pub fn output(&mut self) -> &mut Output {
+        either!(self, connection => connection.output())
+    }
+
+    pub fn recycle(&mut self, head: RequestHead) {
+        either!(self, connection => connection.recycle(head))
+    }
+
+    /// The caller has stopped reading, or reads again: the peer's silence meanwhile is no fault of its own.
+    pub fn pause_reading(&mut self, paused: bool, now: Instant) {
+        match self {
+            Protocol::Http(connection) => connection.pause_reading(paused, now),
+            Protocol::FastCgi(connection) if !paused => connection.receive(&[], now),
+            Protocol::FastCgi(_) => {}
+        }
+    }
+
+    /// FastCGI takes in what comes: the number of its requests is limited, and so is each of them.
+    pub fn wants_input(&self) -> bool {
+        match self {
+            Protocol::Http(connection) => connection.wants_input(),
+            Protocol::FastCgi(_) => true,
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        either!(self, connection => connection.deadline())
+    }
+
+    pub fn on_deadline(&mut self, now: Instant) {
+        either!(self, connection => connection.on_deadline(now))
+    }
+
+    pub fn wants_close(&self) -> bool {
+        either!(self, connection => connection.wants_close())
+    }
+
+    /// The peer may still be sending: half-close, and read on for a while (RFC 9112 §9.6).
+    pub fn wants_linger(&self) -> bool {
+        match self {
+            Protocol::Http(connection) => connection.wants_linger(),
+            Protocol::FastCgi(_) => false,
+        }
+    }
+
+    /// Only a reset shows that the response is broken.
+    pub fn wants_reset(&self) -> bool {
+        match self {
+            Protocol::Http(connection) => connection.wants_reset(),
+            Protocol::FastCgi(_) => false,
+        }
+    }
+
+    pub fn drain(&mut self) {
+        either!(self, connection => connection.drain())
+    }
+}

@@ -1,0 +1,192 @@
+//! The CGI scripts of a worker: how many run, who waits, and which connection each one answers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+
+use crate::config::CgiConfig;
+use crate::gateway::{Body, Request};
+use crate::handler::HandlerError;
+use crate::handler::cgi::{HeaderLimits, Pipe, Script, ScriptEvent, ScriptRun};
+use crate::protocol::RequestId;
+
+use super::keyed::{Key, Keyed, Source};
+use super::timers::{Timed, Timers};
+
+/// A script that runs, or has been told to end and is not reaped yet.
+#[derive(Debug)]
+struct Entry {
+    run: ScriptRun,
+    /// `None` once its response has ended.
+    owner: Option<(Key, RequestId)>,
+    timer: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    config: CgiConfig,
+    header_limits: HeaderLimits,
+    running: Keyed<Entry>,
+    waiting: VecDeque<(Key, RequestId)>,
+    refused: u64,
+}
+
+impl Scripts {
+    pub fn new(config: CgiConfig, header_limits: HeaderLimits) -> Self {
+        Scripts { config, header_limits, running: Keyed::default(), waiting: VecDeque::new(), refused: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    pub fn may_start(&self) -> bool {
+        self.running.len() < self.config.max_scripts
+    }
+
+    pub fn may_wait(&self) -> bool {
+        self.waiting.len() < self.config.max_waiting
+    }
+
+    pub fn wait(&mut self, connection: Key, id: RequestId) {
+        self.waiting.push_back((connection, id));
+    }
+
+    /// Who may start next, if there is room. The caller starts it, or asks again if it is gone.
+    pub fn next_waiting(&mut self) -> Option<(Key, RequestId)> {
+        if self.may_start() { self.waiting.pop_front() } else { None }
+    }
+
+    /// A request found the queue full. One line for the first and for each further hundred.
+    pub fn count_refused(&mut self) {
+        if self.refused.is_multiple_of(100) {
+            log::warn!(
+                "{} scripts run (--cgi-max-scripts) and {} requests wait (--cgi-queue): answered 503; {} so far",
+                self.running.len(),
+                self.waiting.len(),
+                self.refused + 1
+            );
+        }
+        self.refused += 1;
+    }
+
+    pub fn start(
+        &mut self,
+        connection: Key,
+        id: RequestId,
+        script: &Script,
+        request: &Request,
+        registry: &Registry,
+        now: Instant,
+    ) -> Result<Key, HandlerError> {
+        let run = ScriptRun::spawn(script, &request.meta, &self.config, self.header_limits, now)?;
+        let owner = Some((connection, id));
+        let key = self.running.insert_with(|_| Entry { run, owner, timer: None });
+        if let Some(entry) = self.running.get_mut(key)
+            && let Err(error) = register(&entry.run, key, registry)
+        {
+            log::error!("{}: its pipes can't be watched: {error}", script.path().display());
+            entry.owner = None;
+            entry.run.cancel("its pipes can't be watched", now);
+            return Err(HandlerError::unavailable(error));
+        }
+        Ok(key)
+    }
+
+    pub fn wants_input(&self, key: Key) -> bool {
+        self.running.get(key).is_none_or(|entry| entry.run.wants_input())
+    }
+
+    pub fn feed_chunk(&mut self, key: Key, chunk: Bytes) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.run.feed(chunk);
+        }
+    }
+
+    /// What was collected before the script started.
+    pub fn feed(&mut self, key: Key, body: Body) {
+        let Some(entry) = self.running.get_mut(key) else { return };
+        match body {
+            Body::Empty => {}
+            Body::Memory(bytes) => entry.run.feed(bytes),
+            Body::File { file, length } => entry.run.feed_file(file, length),
+        }
+    }
+
+    pub fn finish_input(&mut self, key: Key) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.run.finish_input();
+        }
+    }
+
+    /// Nobody waits for its response: it is told to end.
+    pub fn cancel(&mut self, key: Key, why: &str, now: Instant) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.owner = None;
+            entry.run.cancel(why, now);
+        }
+    }
+
+    pub fn cancel_all(&mut self, now: Instant) {
+        for entry in self.running.values_mut() {
+            entry.run.cancel("the worker ends", now);
+        }
+    }
+
+    pub fn set_output_paused(&mut self, key: Key, paused: bool) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.run.set_output_paused(paused);
+        }
+    }
+
+    pub fn on_event(&mut self, key: Key, which: u8, now: Instant) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.run.on_ready(Pipe::ALL[usize::from(which & 3)], now);
+        }
+    }
+
+    /// The next thing that a script says, and whom it is for.
+    pub fn poll_event(&mut self, key: Key) -> Option<(Option<(Key, RequestId)>, ScriptEvent)> {
+        let entry = self.running.get_mut(key)?;
+        let event = entry.run.poll_event()?;
+        let owner = entry.owner;
+        if matches!(event, ScriptEvent::End | ScriptEvent::LocalRedirect(_) | ScriptEvent::Failed(_)) {
+            entry.owner = None;
+        }
+        Some((owner, event))
+    }
+
+    /// Forgets a script that is reaped, else sees to its deadline.
+    pub fn settle(&mut self, key: Key, timers: &mut Timers) {
+        let Some(entry) = self.running.get_mut(key) else { return };
+        if entry.run.is_over() {
+            self.running.remove(key);
+        } else {
+            timers.arm(Timed::Script(key), entry.run.deadline(), &mut entry.timer);
+        }
+    }
+
+    pub fn on_timer(&mut self, key: Key, now: Instant) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.timer = None;
+            if entry.run.deadline().is_some_and(|deadline| now >= deadline) {
+                entry.run.on_deadline(now);
+            }
+        }
+    }
+}
+
+fn register(run: &ScriptRun, key: Key, registry: &Registry) -> io::Result<()> {
+    for (pipe, descriptor) in run.sources() {
+        let interest = if pipe == Pipe::Stdin { Interest::WRITABLE } else { Interest::READABLE };
+        let which = Pipe::ALL.iter().position(|known| *known == pipe).unwrap_or_default() as u8;
+        let token = Source::Script(key, which).token();
+        registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, interest)?;
+    }
+    Ok(())
+}

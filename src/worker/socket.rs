@@ -1,0 +1,121 @@
+//! A connection's socket: TCP or Unix, read into a shared buffer, written from an [`Output`].
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use nix::sys::sendfile::sendfile64;
+
+use crate::protocol::{Output, Piece};
+
+/// Pieces of one writev(2).
+const MOST_SLICES: usize = 32;
+/// Bytes of one sendfile(2), so that one fast reader of a large file does not hold the loop.
+const MOST_FILE_BYTES: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Nothing is left.
+    All,
+    /// The peer has to read first; an event will come.
+    Blocked,
+    /// More could be written at once: come back after the others have had their turn.
+    Yielded,
+}
+
+impl Socket {
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Socket::Tcp(stream) => stream.register(registry, token, interest),
+            Socket::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    /// `Ok(None)`: nothing there yet. `Ok(Some(0))`: the peer sends no more.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            let result = match self {
+                Socket::Tcp(stream) => stream.read(buffer),
+                Socket::Unix(stream) => stream.read(buffer),
+            };
+            return match result {
+                Ok(count) => Ok(Some(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// Writes what waits, as far as the peer takes it.
+    pub fn write_output(&mut self, output: &mut Output) -> io::Result<Written> {
+        let mut file_bytes = 0;
+        while let Some(piece) = output.front() {
+            let result = match piece {
+                Piece::File { .. } if file_bytes >= MOST_FILE_BYTES => return Ok(Written::Yielded),
+                Piece::File { file, offset, length } => {
+                    let wanted = length.min(MOST_FILE_BYTES) as usize;
+                    let sent = sendfile64(&*self, file, Some(&mut (offset as i64)), wanted)?;
+                    // A file that became shorter than announced: what was promised can't be sent.
+                    if sent == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
+                }
+                Piece::Bytes(_) => self.write_slices(output),
+            };
+            match result {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    file_bytes += count as u64;
+                    output.consume(count as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Written::All)
+    }
+
+    fn write_slices(&mut self, output: &Output) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let filled = output.slices(&mut slices);
+        match (self, &slices[..filled]) {
+            (Socket::Tcp(stream), [one]) => stream.write(one),
+            (Socket::Unix(stream), [one]) => stream.write(one),
+            (Socket::Tcp(stream), many) => stream.write_vectored(many),
+            (Socket::Unix(stream), many) => stream.write_vectored(many),
+        }
+    }
+
+    /// Sends no more, still reads: a lingering close (RFC 9112 §9.6) begins with it.
+    pub fn shutdown_write(&self) {
+        // The peer may be gone already; then there is nothing left to shut down.
+        let _ = match self {
+            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+        };
+    }
+
+    /// The close that follows is a reset, which no peer can take for a complete answer.
+    pub fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The state of the event loop: everything that happens between two waits. It lies behind one lock, so that the
+//! application's thread and the relief thread can take turns.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use mio::event::Event;
+
+use crate::channel::{Channel, ChannelError, ToProcess};
+use crate::handler::cgi::ScriptEvent;
+use crate::protocol::RequestId;
+
+use super::answer::Block;
+use super::connection::{Connection, Fate};
+use super::core::Core;
+use super::flight::Job;
+use super::keyed::{Key, Keyed, Source};
+use super::listener::Listeners;
+use super::timers::Timed;
+
+/// How far the worker is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new connections; what runs is finished.
+    Draining,
+    /// The threads return.
+    Ended,
+}
+
+pub(crate) struct State {
+    pub core: Core,
+    pub connections: Keyed<Connection>,
+    pub listeners: Listeners,
+    pub channel: Arc<Channel>,
+    pub phase: Phase,
+}
+
+impl State {
+    pub fn on_event(&mut self, event: &Event) {
+        match Source::of(event.token()) {
+            Source::Channel => self.on_channel(),
+            Source::Waker => {}
+            Source::Listener(index) => self.accept(index as usize),
+            Source::Connection(key) => {
+                self.with_connection(key, |connection, core| connection.on_event(event, core))
+            }
+            Source::Script(key, which) => {
+                self.core.scripts.on_event(key, which, self.core.now);
+                self.pump(key);
+            }
+        }
+    }
+
+    /// After the events of a turn: deadlines, connections and scripts that can go on at once.
+    pub fn finish_turn(&mut self) {
+        while let Some(timed) = self.core.timers.due(self.core.now) {
+            match timed {
+                Timed::Connection(key) => self.with_connection(key, |connection, core| {
+                    connection.timer = None;
+                    connection.on_timer(core)
+                }),
+                Timed::Script(key) => {
+                    self.core.scripts.on_timer(key, self.core.now);
+                    self.pump(key);
+                }
+            }
+        }
+        // Only those of this turn: a connection that yields comes again after the next look at the others.
+        for _ in 0..self.core.revisit.len() {
+            let Some(key) = self.core.revisit.pop_front() else { break };
+            self.with_connection(key, |connection, core| connection.advance(core));
+        }
+        self.pump_scripts();
+        self.listeners.update(&mut self.core, self.connections.len(), self.phase);
+        self.ends_now();
+    }
+
+    /// How long the next wait may be; `None`: until something happens.
+    pub fn wait_limit(&self) -> Option<std::time::Duration> {
+        if !self.core.revisit.is_empty() || !self.core.pump.is_empty() {
+            return Some(std::time::Duration::ZERO);
+        }
+        let next = [self.core.timers.next(), self.listeners.retry_at()].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(std::time::Instant::now()))
+    }
+
+    /// Does something with a connection, if it is still there, and removes it if that was its end.
+    pub fn with_connection(&mut self, key: Key, act: impl FnOnce(&mut Connection, &mut Core) -> Fate) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if act(connection, &mut self.core) == Fate::Close {
+            self.connections.remove(key);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        let Some(accepted) = self.listeners.accept(index, &mut self.core) else { return };
+        let key = self.connections.insert_with(|key| accepted.into_connection(key));
+        // The request has mostly come with the connection: no wait in between.
+        self.with_connection(key, |connection, core| connection.advance(core));
+    }
+
+    fn pump_scripts(&mut self) {
+        for _ in 0..self.core.pump.len() {
+            let Some(key) = self.core.pump.pop_front() else { break };
+            self.pump(key);
+        }
+        while let Some((connection, id)) = self.core.scripts.next_waiting() {
+            self.with_connection(connection, |connection, core| {
+                connection.start_queued_script(id, core);
+                connection.advance(core)
+            });
+        }
+    }
+
+    /// Takes what a script has said to the connection that it answers.
+    fn pump(&mut self, key: Key) {
+        let mut touched = None;
+        while let Some((owner, event)) = self.core.scripts.poll_event(key) {
+            let Some((connection, id)) = owner else { continue };
+            touched = Some(connection);
+            self.say(connection, id, event);
+        }
+        self.core.scripts.settle(key, &mut self.core.timers);
+        if let Some(connection) = touched {
+            self.with_connection(connection, |connection, core| connection.advance(core));
+        }
+    }
+
+    fn say(&mut self, connection: Key, id: RequestId, event: ScriptEvent) {
+        self.with_connection(connection, |connection, core| {
+            match event {
+                ScriptEvent::Head(mut head) => connection.send_head(id, &mut head, core),
+                ScriptEvent::Body(bytes) => {
+                    connection.send_block(id, Block::Shared(bytes), core);
+                    connection.resume_scripts(core);
+                }
+                ScriptEvent::Stderr(bytes) => connection.protocol.send_stderr(id, &bytes),
+                ScriptEvent::End => connection.send_end(id, core),
+                ScriptEvent::LocalRedirect(location) => connection.redirect(id, &location, core),
+                ScriptEvent::Failed(error) => {
+                    connection.log_failure(id, &error);
+                    connection.answer_error(id, error.status(), core);
+                }
+            }
+            Fate::Keep
+        });
+    }
+
+    fn on_channel(&mut self) {
+        loop {
+            match self.channel.try_receive::<ToProcess>() {
+                Ok(None) => return,
+                Ok(Some((ToProcess::Drain, _))) => self.drain(),
+                Ok(Some((ToProcess::Stop, _))) => return self.end(),
+                Ok(Some((ToProcess::AccessLog, mut files))) => {
+                    if let Some(file) = files.pop() {
+                        self.core.access_log.reopen(file);
+                    }
+                }
+                Ok(Some((other, _))) => {
+                    log::warn!("the master sent a message that is not for a worker: {other:?}")
+                }
+                Err(ChannelError::Closed) => {
+                    log::warn!("the master is gone: this worker ends");
+                    return self.end();
+                }
+                Err(error) => {
+                    log::error!("the master can't be understood: {error}; this worker ends");
+                    return self.end();
+                }
+            }
+        }
+    }
+
+    pub fn drain(&mut self) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        self.phase = Phase::Draining;
+        self.core.draining = true;
+        for key in self.connections.keys() {
+            self.with_connection(key, |connection, core| connection.drain(core));
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.core.scripts.cancel_all(self.core.now);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.connections.is_empty() && self.core.ready.is_empty() && self.core.scripts.is_empty()
+    }
+
+    /// The next request for an application thread whose client still waits.
+    pub fn take_job(&mut self) -> Option<Job> {
+        while let Some(job) = self.core.ready.pop_front() {
+            let now = self.core.now;
+            let Some(connection) = self.connections.get_mut(job.connection) else { continue };
+            let what = std::mem::take(&mut connection.spare_what);
+            let Some(flight) = connection.flight(job.id) else { continue };
+            if flight.gone {
+                flight.request = Some(job.request);
+                flight.step = super::flight::Step::Answered;
+                let id = job.id;
+                self.with_connection(job.connection, |connection, core| {
+                    connection.forget_if_over(id, core);
+                    connection.settle(core)
+                });
+                continue;
+            }
+            flight.hand_out(&job.request, what, now);
+            connection.arm(&mut self.core);
+            return Some(job);
+        }
+        None
+    }
+
+    /// The last request has gone while the worker drains: nobody has to wait any longer.
+    pub fn ends_now(&mut self) -> bool {
+        if self.phase == Phase::Draining && self.is_drained() {
+            self.phase = Phase::Ended;
+        }
+        self.phase == Phase::Ended
+    }
+
+    pub fn watch_channel(&mut self) -> io::Result<()> {
+        let raw = self.channel.as_fd().as_raw_fd();
+        let mut source = mio::unix::SourceFd(&raw);
+        self.core.registry.register(&mut source, Source::Channel.token(), mio::Interest::READABLE)
+    }
+
+    /// The application threads are busy and somebody else drives: connections that were not worth watching are now.
+    pub fn watch_busy_connections(&mut self) {
+        for key in self.connections.keys() {
+            self.with_connection(key, |connection, core| {
+                connection.ensure_registered(core);
+                Fate::Keep
+            });
+        }
+    }
+}

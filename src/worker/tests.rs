@@ -1,0 +1,278 @@
+//! The worker with an application in Rust: the loop, the seat and the relief thread, without an interpreter.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use super::*;
+use crate::channel::{Channel, ToProcess};
+use crate::cli::{Cli, Command};
+use crate::gateway::KnownName;
+
+/// Longer than anything here takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers by path. `/wait` returns when the test lets it.
+struct TestApplication {
+    gate: Mutex<mpsc::Receiver<()>>,
+    entered: Mutex<mpsc::Sender<()>>,
+}
+
+impl Application for TestApplication {
+    fn respond(&self, call: Call<'_>, response: &mut Response<'_>) {
+        response.head().start(200, b"OK");
+        response.head().push(b"Content-Type", b"text/plain").expect("valid");
+        match call.request.meta.known(KnownName::PathInfo).unwrap_or_default() {
+            b"/wait" => {
+                let _ = self.entered.lock().expect("no panic").send(());
+                let _ = self.gate.lock().expect("no panic").recv();
+                response.finish_with(b"waited");
+            }
+            b"/stream" => {
+                for _ in 0..64 {
+                    if response.write(&[b'x'; 64 * 1024]) == Flow::Full && response.wait() == Flow::Stop {
+                        return;
+                    }
+                }
+                response.finish();
+            }
+            b"/short" => {
+                response.head().push(b"Content-Length", b"10").expect("valid");
+                response.write(b"four");
+                response.finish();
+            }
+            b"/fail" => {}
+            b"/length" => response.finish_with(call.request.body.len().to_string().as_bytes()),
+            path => response.finish_with(path),
+        }
+    }
+
+    fn detached<R: Send>(&self, wait: impl FnOnce() -> R + Send) -> R {
+        wait()
+    }
+
+    fn on_signal(&self) -> bool {
+        true
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    master: Channel,
+    gate: mpsc::Sender<()>,
+    entered: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(options: &[&str]) -> Self {
+        let arguments = [&["forkhorn", "serve", "module:app", "--workers", "1"], options].concat();
+        let Command::Serve(serve) = Cli::try_parse_from(arguments).expect("valid options").command else {
+            panic!("serve was asked for")
+        };
+        let config = Arc::new(Config::resolve(*serve).expect("a valid configuration"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("bound");
+        let (master, channel) = Channel::pair().expect("a pair");
+        let start = WorkerStart {
+            config,
+            slot: 0,
+            generation: 0,
+            listeners: vec![OwnedFd::from(listener)],
+            access_log: None,
+            channel,
+            master_pid: nix::unistd::getppid().as_raw(),
+        };
+        let (gate, gate_end) = mpsc::channel();
+        let (entered_end, entered) = mpsc::channel();
+        let application = TestApplication { gate: Mutex::new(gate_end), entered: Mutex::new(entered_end) };
+        let worker = Worker::new(start, Box::new(|| "the stacks".to_owned())).expect("starts");
+        let thread = std::thread::spawn(move || worker.serve(&application));
+        let (message, _) = master.receive::<ToMaster>().expect("a message");
+        assert!(matches!(message, ToMaster::Ready), "{message:?}");
+        Running { address, master, gate, entered, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("accepted");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = self.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.gate.send(());
+        let _ = self.master.send(&ToProcess::Stop, &[]);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.expect("started").expect("the worker does not panic");
+        }
+    }
+}
+
+/// One response of a kept connection: head, and a body of its Content-Length.
+fn read_answer(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map_or(0, |length| length.parse().expect("a number"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a body");
+    text + &String::from_utf8_lossy(&body)
+}
+
+#[test]
+fn requests_of_a_kept_connection_are_answered_in_order() {
+    let worker = Running::start(&[]);
+    let mut stream = worker.connect();
+    for path in ["/one", "/two", "/three"] {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+        let answer = read_answer(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(path), "{answer}");
+    }
+    stream.write_all(b"GET /4 HTTP/1.1\r\nHost: x\r\n\r\nGET /5 HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    assert!(read_answer(&mut stream).ends_with("/4"));
+    assert!(read_answer(&mut stream).ends_with("/5"));
+}
+
+#[test]
+fn a_body_reaches_the_application_whole() {
+    let worker = Running::start(&[]);
+    let mut stream = worker.connect();
+    for length in [0_usize, 1, 1000, 300_000, 3_000_000] {
+        write!(stream, "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+            .expect("taken");
+        stream.write_all(&vec![b'x'; length]).expect("taken");
+        assert!(read_answer(&mut stream).ends_with(&format!("\r\n\r\n{length}")));
+    }
+    stream
+        .write_all(b"POST /length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        .expect("taken");
+    assert!(read_answer(&mut stream).ends_with("\r\n\r\n5"));
+}
+
+#[test]
+fn an_application_that_says_nothing_has_failed() {
+    let worker = Running::start(&[]);
+    assert!(worker.get("/fail").starts_with("HTTP/1.1 500 "));
+}
+
+#[test]
+fn a_body_shorter_than_announced_breaks_the_connection() {
+    let worker = Running::start(&[]);
+    let mut stream = worker.connect();
+    stream.write_all(b"GET /short HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.contains("Content-Length: 10") && answer.ends_with("four"), "{answer}");
+}
+
+#[test]
+fn a_slow_reader_holds_only_what_the_limit_allows() {
+    let worker = Running::start(&["--max-output", "65536"]);
+    let mut slow = worker.connect();
+    slow.write_all(b"GET /stream HTTP/1.0\r\n\r\n").expect("taken");
+    let mut first = [0; 1];
+    slow.read_exact(&mut first).expect("the answer begins");
+    // The application waits for the reader now or will soon; once the reader goes on, all of it arrives.
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).expect("the rest");
+    let head = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    assert_eq!(rest.len() - head - 4, 64 * 64 * 1024);
+}
+
+#[test]
+fn while_the_application_is_busy_the_loop_goes_on() {
+    let worker = Running::start(&[]);
+    let mut busy = worker.connect();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    // Accepted, read and refused by the relief thread: the application's only thread does not come back.
+    let mut bad = worker.connect();
+    bad.write_all(b"BAD\r\n\r\n").expect("taken");
+    let mut answer = String::new();
+    bad.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    // A large upload is taken in meanwhile, and answered when its turn comes.
+    let mut upload = worker.connect();
+    write!(upload, "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n").expect("taken");
+    upload.write_all(&vec![b'x'; 10_000_000]).expect("taken while the application is busy");
+    worker.gate.send(()).expect("it waits");
+    assert!(read_answer(&mut busy).ends_with("waited"));
+    assert!(read_answer(&mut upload).ends_with("10000000"));
+}
+
+#[test]
+fn a_request_over_its_time_is_answered_504_and_the_worker_retires() {
+    let worker = Running::start(&["--timeout", "0.05"]);
+    let mut stream = worker.connect();
+    stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and the end of the connection");
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    let (message, _) = worker.master.receive::<ToMaster>().expect("a message");
+    assert!(matches!(message, ToMaster::Retiring { .. }), "{message:?}");
+}
+
+#[test]
+fn a_draining_worker_finishes_its_request_and_then_ends() {
+    let mut worker = Running::start(&[]);
+    let mut idle = worker.connect();
+    idle.write_all(b"GET /idle HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    assert!(read_answer(&mut idle).ends_with("/idle"));
+    let mut busy = worker.connect();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    worker.master.send(&ToProcess::Drain, &[]).expect("it listens");
+    assert_eq!(idle.read(&mut [0; 16]).expect("closed"), 0);
+    worker.gate.send(()).expect("it waits");
+    let answer = read_answer(&mut busy);
+    assert!(answer.contains("Connection: close") && answer.ends_with("waited"), "{answer}");
+    worker.thread.take().expect("started").join().expect("ends by itself");
+    worker.thread = Some(std::thread::spawn(|| ()));
+}
+
+#[test]
+fn a_client_that_left_costs_no_call() {
+    let worker = Running::start(&["--threads", "1"]);
+    let mut busy = worker.connect();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    let mut left = worker.connect();
+    left.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    socket2::SockRef::from(&left).set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(left);
+    // The reset is seen before the application is free: another connection's answer comes after it in the loop.
+    let mut bad = worker.connect();
+    bad.write_all(b"BAD\r\n\r\n").expect("taken");
+    bad.read_to_string(&mut String::new()).expect("an answer");
+    worker.gate.send(()).expect("it waits");
+    assert!(read_answer(&mut busy).ends_with("waited"));
+    assert!(worker.get("/after").ends_with("/after"));
+    let began = Instant::now();
+    assert!(worker.entered.try_recv().is_err(), "the request whose client had left was run");
+    assert!(began.elapsed() < PATIENCE);
+}

@@ -1,0 +1,93 @@
+//! Deadlines of connections and scripts: a heap with at most one early entry per key.
+//!
+//! Deadlines mostly move later (each request of a kept connection pushes its idle time on), so an entry stays in the
+//! heap until it is due and is then compared with the true deadline. A request costs no heap operation that way.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use super::keyed::Key;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    Connection(Key),
+    Script(Key),
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    of: Timed,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    heap: BinaryHeap<Reverse<Entry>>,
+}
+
+impl Timers {
+    /// Wants `of` to be due at `deadline`. `armed` is the caller's note of its earliest entry in the heap.
+    pub fn arm(&mut self, of: Timed, deadline: Option<Instant>, armed: &mut Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        if armed.is_none_or(|at| deadline < at) {
+            *armed = Some(deadline);
+            self.heap.push(Reverse(Entry { at: deadline, of }));
+        }
+    }
+
+    /// The next entry that is due; the owner clears its note, acts if its true deadline has come, and arms again.
+    pub fn due(&mut self, now: Instant) -> Option<Timed> {
+        match self.heap.peek() {
+            Some(Reverse(entry)) if entry.at <= now => self.heap.pop().map(|Reverse(entry)| entry.of),
+            _ => None,
+        }
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::worker::keyed::Keyed;
+
+    #[test]
+    fn later_deadlines_cost_no_entry_and_earlier_ones_come_first() {
+        let now = Instant::now();
+        let at = |seconds| Some(now + Duration::from_secs(seconds));
+        let key = Keyed::default().insert_with(|_| ());
+        let (mut timers, mut armed) = (Timers::default(), None);
+        for (deadline, entries) in
+            [(at(30), 1), (at(60), 1), (at(75), 1), (at(10), 2), (None, 2), (at(20), 2)]
+        {
+            timers.arm(Timed::Connection(key), deadline, &mut armed);
+            assert_eq!(timers.heap.len(), entries);
+        }
+        assert_eq!(timers.next(), at(10));
+        assert_eq!(timers.due(now + Duration::from_secs(9)), None);
+        assert_eq!(timers.due(now + Duration::from_secs(10)), Some(Timed::Connection(key)));
+        assert_eq!(timers.next(), at(30));
+    }
+}
