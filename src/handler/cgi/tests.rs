@@ -206,6 +206,13 @@ impl Driver {
         self.events();
     }
 
+    /// Until one of them is ready, whatever the others are.
+    fn wait_for(&self, pipe: Pipe) {
+        let fd = self.run.descriptor(pipe).expect("it is open");
+        let ready = poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::from(60_000u16));
+        assert_eq!(ready, Ok(1), "{pipe:?}");
+    }
+
     fn until(mut self, done: impl Fn(&Driver) -> bool) -> Driver {
         let give_up = Instant::now() + PATIENCE;
         while !done(&self) {
@@ -367,21 +374,25 @@ fn body_waits_for_the_script_within_bounds() {
 }
 
 #[test]
-fn paused_output_stays_in_the_pipe() {
+fn paused_output_stays_in_the_pipe_even_when_the_script_has_ended() {
     let scripts = Scripts::new();
-    let marker = scripts.path().join("written");
-    let script =
-        scripts.script("script", &format!("{HEAD}head -c 1000000 /dev/zero; : > {}", marker.display()));
-    let mut driver = Driver::start(&script, &config(), Vec::new());
-    driver = driver.until(|driver| driver.outcome.head.is_some());
+    let gate = fifo(&scripts);
+    let text = format!("{HEAD}read line < {}; head -c 50000 /dev/zero", gate.display());
+    let driver = Driver::start(&scripts.script("script", &text), &config(), Vec::new());
+    let mut driver = driver.until(|driver| driver.outcome.head.is_some());
     driver.run.set_output_paused(true);
-    driver.run.on_ready(Pipe::Stdout, Instant::now());
-    assert!(driver.run.poll_event().is_none());
-    // Without a new readiness: epoll would not report one.
+    fs::write(&gate, "go\n").expect("the script reads");
+    for pipe in [Pipe::Stdout, Pipe::Exit] {
+        driver.wait_for(pipe);
+        driver.run.on_ready(pipe, Instant::now());
+        assert!(driver.run.poll_event().is_none());
+    }
+    assert!(!driver.run.is_over());
+    // No new readiness: an edge-triggered poll would not report one.
     driver.run.set_output_paused(false);
     driver.events();
-    let outcome = driver.until_over();
-    assert_eq!(outcome.text().len(), 1_000_000);
+    assert_eq!(driver.outcome.text().len(), 50_000);
+    assert!(driver.run.is_over());
 }
 
 #[test]
@@ -448,13 +459,18 @@ fn what_is_left_of_the_group_is_killed_after_the_script_has_followed() {
     let scripts = Scripts::new();
     let pid_file = scripts.path().join("pid");
     let text = format!(
-        "{HEAD}sh -c 'trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 300; done' & while ! [ -e {0} ]; do sleep 0.01; done; echo ready; wait",
+        "{HEAD}sh -c 'trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 300; done' & while ! [ -e {0} ]; do sleep 0.01; done; echo $$; wait",
         pid_file.display()
     );
     let mut driver = Driver::start(&scripts.script("script", &text), &config(), Vec::new());
-    driver = driver.until(|driver| driver.outcome.body == b"ready\n");
+    driver = driver.until(|driver| driver.outcome.body.ends_with(b"\n"));
+    let pid = std::str::from_utf8(&driver.outcome.body).expect("ASCII").trim().parse().expect("a number");
     driver.run.cancel("the test wants it", Instant::now());
+    driver.wait_for(Pipe::Exit);
+    driver.run.on_ready(Pipe::Exit, Instant::now());
     assert!(driver.run.poll_event().is_none());
+    // Not reaped yet: else its number, and the group's, could be somebody else's by the time of KILL.
+    kill(Pid::from_raw(pid), None).expect("a zombie has its number still");
     let outcome = driver.until_over();
     assert!(outcome.end.is_none(), "{outcome:?}");
     wait_until_gone(read_pid(&pid_file));
@@ -507,6 +523,38 @@ fn script_killed_in_its_response_breaks_it() {
 #[test]
 fn exit_status_after_a_response_does_not_break_it() {
     assert_eq!(run(&format!("{HEAD}echo answer; exit 3")).text(), "answer\n");
+}
+
+#[test]
+fn exit_alone_is_enough_to_know_everything() {
+    let scripts = Scripts::new();
+    // A child that holds both pipes, so that neither comes to its end.
+    let script = scripts.script("script", "#!/bin/sh\nsleep 300 & echo $!; printf 'oh dear' >&2; exit 3");
+    let mut driver = Driver::start(&script, &config(), Vec::new());
+    driver.wait_for(Pipe::Exit);
+    driver.run.on_ready(Pipe::Exit, Instant::now());
+    driver.events();
+    let failure = driver.outcome.failure().to_string();
+    assert!(failure.contains("exited with status 3") && failure.contains("oh dear"), "{failure}");
+    assert!(driver.run.is_over() && driver.run.sources().count() == 0);
+    let child =
+        failure.split_once("the line '").and_then(|(_, rest)| rest.split_once('\'')).expect("its number").0;
+    kill(Pid::from_raw(child.parse().expect("a process id")), Signal::SIGKILL).expect("it lives");
+}
+
+#[test]
+fn response_ends_with_the_exit_when_the_output_has_ended_before() {
+    let scripts = Scripts::new();
+    let mut driver =
+        Driver::start(&scripts.script("script", &format!("{HEAD}echo answer")), &config(), Vec::new());
+    driver.wait_for(Pipe::Exit);
+    driver.run.on_ready(Pipe::Stdout, Instant::now());
+    driver.events();
+    assert!(driver.outcome.end.is_none(), "it could have been killed");
+    assert!(driver.run.deadline().is_some());
+    driver.run.on_ready(Pipe::Exit, Instant::now());
+    driver.events();
+    assert_eq!(driver.outcome.text(), "answer\n");
 }
 
 #[test]
