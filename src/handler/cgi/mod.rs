@@ -9,7 +9,7 @@
 //! | `locate` | URL path to script, `SCRIPT_NAME`, `PATH_INFO` |
 //! | `environment` | which meta-variables reach the script |
 //! | `run` | the state machine |
-//! | `input`, `output`, `stderr` | the pipes |
+//! | `pipes`, `input`, `output`, `stderr` | the pipes |
 //! | `header` | the script's output up to the empty line |
 //! | `process` | exit, time limit, TERM and KILL |
 //! | `diagnosis` | causes and cures for the log |
@@ -20,6 +20,7 @@ mod header;
 mod input;
 mod locate;
 mod output;
+mod pipes;
 mod process;
 mod run;
 mod stderr;

@@ -103,7 +103,9 @@ impl Process {
     pub fn deadline(&self) -> Option<Instant> {
         let poll = self.child.exit_fd().is_none().then_some(self.next_poll);
         match self.state {
-            State::Running | State::Killed => poll,
+            State::Running => poll,
+            // It is gone in a moment, also if its exit could not be watched.
+            State::Killed => Some(self.next_poll),
             State::Ending { kill_at } => Some(poll.map_or(kill_at, |poll| poll.min(kill_at))),
             State::Ended { kill_at } => Some(kill_at),
             State::Reaped => None,
@@ -115,6 +117,7 @@ impl Process {
         match self.state {
             State::Ending { kill_at } if now >= kill_at => {
                 self.child.signal_group(Signal::SIGKILL);
+                self.next_poll = now + POLL_INTERVAL;
                 self.state = State::Killed;
             }
             State::Ended { kill_at } if now >= kill_at => {

@@ -8,10 +8,9 @@
 //! is closed. The run lives on until the process is reaped.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use super::super::{HandlerError, printable};
 use super::header::{Header, HeaderError, HeaderLimits, HeaderParser};
 use super::input::Input;
 use super::output::{Output, Read};
+use super::pipes::Pipes;
 use super::process::Process;
 use super::stderr::Stderr;
 use super::{Script, diagnosis, environment};
@@ -388,52 +388,6 @@ impl ScriptRun {
         let elapsed = self.now.saturating_duration_since(self.started).as_secs_f64();
         log::debug!(target: "script", "{}: {} after {elapsed:.3} s, its response had ended before", self.label, Died(exit));
     }
-}
-
-/// The three pipes: our ends, and the ends that the script gets.
-struct Pipes {
-    input: Option<OwnedFd>,
-    output: OwnedFd,
-    stderr: OwnedFd,
-    their_input: Option<OwnedFd>,
-    their_output: OwnedFd,
-    their_stderr: OwnedFd,
-    null: BorrowedFd<'static>,
-}
-
-impl Pipes {
-    fn open(has_body: bool) -> io::Result<Pipes> {
-        let null = null()?;
-        let (their_input, input) = match has_body {
-            true => {
-                let (read, write) = spawn::pipe()?;
-                (Some(read), Some(write))
-            }
-            false => (None, None),
-        };
-        let (output, their_output) = spawn::pipe()?;
-        let (stderr, their_stderr) = spawn::pipe()?;
-        for ours in [input.as_ref(), Some(&output), Some(&stderr)].into_iter().flatten() {
-            spawn::set_nonblocking(ours.as_fd())?;
-        }
-        Ok(Pipes { input, output, stderr, their_input, their_output, their_stderr, null })
-    }
-
-    fn theirs(&self) -> [BorrowedFd<'_>; 3] {
-        let input = self.their_input.as_ref().map_or(self.null, AsFd::as_fd);
-        [input, self.their_output.as_fd(), self.their_stderr.as_fd()]
-    }
-}
-
-/// What a script without a body reads: its end, at once.
-fn null() -> io::Result<BorrowedFd<'static>> {
-    static NULL: OnceLock<OwnedFd> = OnceLock::new();
-    if NULL.get().is_none() {
-        let opened = spawn::above_standard(File::open("/dev/null")?.into())?;
-        // Another thread may have been faster: then this one is closed again.
-        let _ = NULL.set(opened);
-    }
-    NULL.get().map(AsFd::as_fd).ok_or_else(|| io::Error::other("/dev/null"))
 }
 
 /// How the script is called in the log: what was asked, the request's id if it has one, the file, the process.
