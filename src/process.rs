@@ -23,18 +23,6 @@ use crate::logger;
 
 pub use privileges::drop_privileges;
 
-/// The program that the interpreter of a template or a worker is started with: `python3 -c PYTHON_BOOT PATH`, PATH being
-/// that of the bridge, whatever its file is called. The bridge removes these names from `__main__` again.
-pub const PYTHON_BOOT: &str = "\
-import sys
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-module = module_from_spec(spec_from_loader('_forkhorn', ExtensionFileLoader('_forkhorn', sys.argv[1])))
-sys.modules['_forkhorn'] = module
-module.__loader__.exec_module(module)
-sys.exit(module.main())
-";
-
 /// What a worker is given.
 pub struct WorkerStart {
     pub config: Arc<Config>,

@@ -130,7 +130,8 @@ fn execute<'py>(
     name: &str,
     path: &Path,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let loader = py.import("importlib.machinery")?.getattr("SourceFileLoader")?.call1((name, path))?;
+    let loader =
+        py.import("importlib.machinery")?.getattr("SourceFileLoader")?.call1((name, path.as_os_str()))?;
     let util = py.import("importlib.util")?;
     let spec = util.call_method1("spec_from_loader", (name, &loader))?;
     let module = util.call_method1("module_from_spec", (spec,))?;

@@ -93,7 +93,7 @@ fn add_virtualenv(py: Python<'_>, path: &Bound<'_, PyList>, virtualenv: &Path) -
     }
     let before = path.len();
     // Its .pth files count too. They append: what they added goes before the interpreter's own packages.
-    py.import("site")?.call_method1("addsitedir", (packages,))?;
+    py.import("site")?.call_method1("addsitedir", (packages.as_os_str(),))?;
     let added: Vec<Bound<'_, PyAny>> = path.iter().skip(before).collect();
     path.del_slice(before, path.len())?;
     for (index, entry) in added.into_iter().enumerate() {

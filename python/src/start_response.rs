@@ -101,10 +101,9 @@ impl Exchange {
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let exchange = slf.get();
+        let is_head_sent = exchange.with(|response| response.is_head_sent())?;
         match exc_info {
-            Some(exc_info) if exchange.with(|response| response.is_head_sent())? => {
-                return Err(reraised(exc_info));
-            }
+            Some(exc_info) if is_head_sent => return Err(reraised(exc_info)),
             None if exchange.is_started() => {
                 return Err(PyAssertionError::new_err(
                     "start_response was called a second time, and without exc_info",
@@ -130,6 +129,7 @@ impl Exchange {
         let Ok(block) = data.cast::<PyBytes>() else {
             return Err(wrong_type("write takes a bytestring", data));
         };
+        self.with(|_| ())?;
         if !self.is_started() {
             return Err(PyAssertionError::new_err("write was called before start_response"));
         }

@@ -1,0 +1,18 @@
+//! End-to-end tests: the real binary, real clients, real web servers in front.
+//!
+//! One test binary, so that it links once. Each module is an area; the names of the tests say what forkhorn does.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cgi;
+mod demo;
+mod errors;
+mod fastcgi;
+mod fronts;
+mod http;
+mod limits;
+mod own_tools;
+mod processes;
+mod security;
+mod wsgi;

@@ -1,0 +1,83 @@
+//! The interpreters of this machine: every CPython from 3.10 on, and the virtual environment of the tests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::folder::project;
+
+/// The oldest version that forkhorn serves.
+const OLDEST: (u32, u32) = (3, 10);
+
+#[derive(Debug, Clone)]
+pub struct Interpreter {
+    /// As it is to be started.
+    pub path: PathBuf,
+    /// `3.12.1`
+    pub version: String,
+    /// `sys.executable` and `sys.prefix`, as the interpreter itself says.
+    pub executable: String,
+    pub prefix: String,
+}
+
+/// The virtual environment that `scripts/test` makes, with Django, Flask and legacy-cgi in it.
+pub fn venv() -> PathBuf {
+    let venv = std::env::var_os("FORKHORN_TEST_VENV").map_or_else(|| project().join(".venv"), PathBuf::from);
+    assert!(
+        venv.join("bin/python3").exists(),
+        "there is no virtual environment at {}: run scripts/test, or name one in FORKHORN_TEST_VENV",
+        venv.display()
+    );
+    venv
+}
+
+/// python3 of PATH, and of the places where interpreters usually are; each once.
+pub fn interpreters() -> Vec<Interpreter> {
+    let mut found = BTreeMap::new();
+    for path in candidates() {
+        if let Some(interpreter) = ask(&path) {
+            // Links and launchers lead to one interpreter: its own word tells them apart.
+            found.entry(interpreter.executable.clone()).or_insert(interpreter);
+        }
+    }
+    assert!(!found.is_empty(), "there is no CPython {}.{} or newer", OLDEST.0, OLDEST.1);
+    found.into_values().collect()
+}
+
+/// What an interpreter says about itself; `None` if it does not start, is too old, or is no CPython.
+pub fn ask(path: &Path) -> Option<Interpreter> {
+    let question = "import os, platform, sys; print(platform.python_implementation(), platform.python_version(), \
+                    os.path.realpath(sys.executable), sys.prefix, sep='\\n')";
+    let output = Command::new(path).args(["-I", "-c", question]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines().map(str::to_owned);
+    let (implementation, version, executable, prefix) =
+        (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    let number = (numbers.next()??, numbers.next()??);
+    (implementation == "CPython" && number >= OLDEST).then(|| Interpreter {
+        path: path.to_owned(),
+        version,
+        executable,
+        prefix,
+    })
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
+    if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
+        for (versions, bin) in [(".pyenv/versions", "bin"), (".local/share/uv/python", "bin")] {
+            let entries = std::fs::read_dir(home.join(versions)).into_iter().flatten().flatten();
+            folders.extend(entries.map(|entry| entry.path().join(bin)));
+        }
+    }
+    let names = (OLDEST.1..=OLDEST.1 + 10).map(|minor| format!("python3.{minor}"));
+    let names: Vec<String> = names.chain(["python3".to_owned()]).collect();
+    folders
+        .iter()
+        .flat_map(|folder| names.iter().map(|name| folder.join(name)))
+        .filter(|path| path.exists())
+        .collect()
+}
