@@ -213,7 +213,13 @@ impl Shared {
     fn drive(&self) -> Driven {
         let mut driver = self.driver.lock().unwrap_or_else(|_| std::process::abort());
         self.seat.take();
-        self.lock().listeners.held_back = false;
+        {
+            let mut state = self.lock();
+            if std::mem::take(&mut state.listeners.held_back) {
+                // What the relief thread has left is watched again before the wait, not after it.
+                state.finish_turn();
+            }
+        }
         let driven = loop {
             let limit = {
                 let mut state = self.lock();

@@ -183,6 +183,9 @@ impl State {
         for key in self.connections.keys() {
             self.with_connection(key, |connection, core| connection.drain(core));
         }
+        // Now, not at the end of a turn: a connection that came in between would never be answered if the application
+        // hangs.
+        self.listeners.update(&mut self.core, self.connections.len(), self.phase);
     }
 
     fn end(&mut self) {
