@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use forkhorn::channel::{Channel, ToMaster};
 use forkhorn::config::{AppSource, AppSpec, Config};
-use pyo3::exceptions::{PyModuleNotFoundError, PyPermissionError, PySyntaxError, PySystemExit};
+use pyo3::exceptions::{PyModuleNotFoundError, PyPermissionError, PySyntaxError, PySystemExit, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyTraceback;
 
 use crate::report;
 use crate::setup;
@@ -16,7 +17,7 @@ pub struct Failure {
     pub application: String,
     /// For the log: the whole traceback.
     pub report: String,
-    /// One line for the operator.
+    /// One line for the operator: what to do next. The report's last line says what has happened. May be empty.
     pub advice: String,
 }
 
@@ -48,19 +49,18 @@ struct Problem {
 }
 
 fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, Problem> {
-    let module = import(py, &spec.source)
-        .map_err(|error| Problem { advice: import_advice(py, spec, &error), error })?;
+    let module = import(py, &spec.source).map_err(|error| Problem {
+        advice: import_advice(py, spec, &error),
+        error: without_import(py, error),
+    })?;
     let mut object = module.clone();
     for name in spec.callable.split('.') {
         object = object
             .getattr(name)
-            .map_err(|error| Problem { advice: attribute_advice(&module, spec, name), error })?;
+            .map_err(|error| Problem { advice: attribute_advice(&module, name), error })?;
     }
     if spec.factory {
-        object = object.call0().map_err(|error| Problem {
-            advice: format!("{}() raised {}", spec.callable, report::short(py, &error)),
-            error,
-        })?;
+        object = object.call0().map_err(|error| Problem { advice: general_advice(py, &error), error })?;
     }
     check_callable(&object, spec)?;
     Ok(object)
@@ -145,22 +145,17 @@ fn execute<'py>(
 }
 
 fn check_callable(object: &Bound<'_, PyAny>, spec: &AppSpec) -> Result<(), Problem> {
-    let problem =
-        |advice: String| Problem { error: pyo3::exceptions::PyTypeError::new_err(advice.clone()), advice };
+    let problem = |what: String, advice: String| Problem { error: PyTypeError::new_err(what), advice };
+    let name = &spec.callable;
     if !object.is_callable() {
         let kind = object.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-        let what = if spec.factory { "what it returned" } else { "it" };
-        return Err(problem(format!(
-            "{} is no application: {what} is not callable, but {kind}",
-            spec.callable
-        )));
+        let what = if spec.factory { format!("what {name}() returned") } else { name.clone() };
+        let advice = "name an application, or what makes one followed by ()".to_owned();
+        return Err(problem(format!("{what} is not callable, but {kind}"), advice));
     }
     if let Some(why) = refuses_two_arguments(object) {
-        let name = &spec.callable;
-        return Err(problem(format!(
-            "{name} can't be called with environ and start_response ({why}); if it makes the application, write \
-             {name}()"
-        )));
+        let what = format!("{name} can't be called with environ and start_response: {why}");
+        return Err(problem(what, format!("if it makes the application, write {name}()")));
     }
     Ok(())
 }
@@ -180,34 +175,51 @@ fn refuses_two_arguments(object: &Bound<'_, PyAny>) -> Option<String> {
     ask().ok().flatten()
 }
 
+/// The traceback begins with what was imported: the import system's own steps tell nothing.
+fn without_import(py: Python<'_>, error: PyErr) -> PyErr {
+    let mut traceback = error.traceback(py);
+    while let Some(first) = traceback.take_if(|first| is_import_system(first).unwrap_or(false)) {
+        traceback = first.getattr("tb_next").ok().and_then(|next| next.cast_into().ok());
+    }
+    error.set_traceback(py, traceback);
+    error
+}
+
+fn is_import_system(traceback: &Bound<'_, PyTraceback>) -> PyResult<bool> {
+    let file = traceback.getattr("tb_frame")?.getattr("f_code")?.getattr("co_filename")?.to_string();
+    Ok(file.starts_with("<frozen importlib") || file.ends_with("/importlib/__init__.py"))
+}
+
 fn import_advice(py: Python<'_>, spec: &AppSpec, error: &PyErr) -> String {
     let value = error.value(py);
-    let short = report::short(py, error);
     if error.is_instance_of::<PyModuleNotFoundError>(py) {
         let missing: String = value.getattr("name").and_then(|name| name.extract()).unwrap_or_default();
         return match &spec.source {
             AppSource::Module(name) if is_part_of(&missing, name) => {
-                format!("there is no module {missing:?}: check the name, --chdir and --pythonpath")
+                "check the module's name, --chdir and --pythonpath".to_owned()
             }
-            _ => format!(
-                "there is no module {missing:?}: is the virtual environment right (--virtualenv)? {}",
-                whose(py)
-            ),
+            _ => format!("is the virtual environment right (--virtualenv)?{}", whose(py)),
         };
     }
     if error.is_instance_of::<PySystemExit>(py) {
-        return format!(
-            "it ended with {short} while it was loaded: is its main program guarded by __name__?"
-        );
+        return "it ended while it was loaded: is its main program under `if __name__ == '__main__':`?"
+            .to_owned();
     }
     if error.is_instance_of::<PySyntaxError>(py) {
         let part = |name| value.getattr(name).map(|part| part.to_string()).unwrap_or_default();
-        return format!("syntax error in {}, line {}: {}", part("filename"), part("lineno"), part("msg"));
+        return format!("see {}, line {}", part("filename"), part("lineno"));
     }
     if error.is_instance_of::<PyPermissionError>(py) {
-        return format!("{short}: the user that workers run as must be able to read it (--user)");
+        return "the user that workers run as must be able to read it (--user)".to_owned();
     }
-    format!("it raised {short}")
+    general_advice(py, error)
+}
+
+/// The last line of a report is not enough where the message of the exception has several.
+fn general_advice(py: Python<'_>, error: &PyErr) -> String {
+    let is_long =
+        error.value(py).str().is_ok_and(|message| message.to_string_lossy().trim_end().contains('\n'));
+    if is_long { report::short(py, error) } else { String::new() }
 }
 
 /// `missing` is `name` or one of the packages that it lies in.
@@ -217,16 +229,14 @@ fn is_part_of(missing: &str, name: &str) -> bool {
 
 fn whose(py: Python<'_>) -> String {
     let executable = py.import("sys").and_then(|sys| sys.getattr("executable"));
-    executable.map(|executable| format!("The interpreter is {executable}")).unwrap_or_default()
+    executable.map(|executable| format!(" The interpreter is {executable}")).unwrap_or_default()
 }
 
-fn attribute_advice(module: &Bound<'_, PyAny>, spec: &AppSpec, name: &str) -> String {
-    let module_name = module.getattr("__name__").map(|name| name.to_string()).unwrap_or_default();
-    let advice = format!("module {module_name:?} has no attribute {:?}", spec.callable);
+fn attribute_advice(module: &Bound<'_, PyAny>, name: &str) -> String {
     let exists = |other: &&&str| **other != name && module.hasattr(**other).unwrap_or(false);
     match ["application", "app", "wsgi", "create_app", "make_app"].iter().find(exists) {
-        Some(factory @ (&"create_app" | &"make_app")) => format!("{advice}; is it {factory}()?"),
-        Some(other) => format!("{advice}; is it {other}?"),
-        None => advice,
+        Some(factory @ (&"create_app" | &"make_app")) => format!("is it {factory}()?"),
+        Some(other) => format!("is it {other}?"),
+        None => "what is the application called there? Write MODULE:NAME".to_owned(),
     }
 }

@@ -28,7 +28,22 @@ pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyR
     for thread in others {
         thread.call_method0("join")?;
     }
+    warn_of_threads(py)?;
     Ok(worker.exit_code())
+}
+
+/// The interpreter will wait for threads that are no daemons, for ever if need be: the log says for whom.
+fn warn_of_threads(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?;
+    for thread in threading.call_method0("enumerate")?.try_iter()? {
+        let thread = thread?;
+        if !thread.is(&main) && !thread.getattr("daemon")?.is_truthy()? {
+            let name = thread.getattr("name")?.to_string();
+            log::warn!("the worker ends when the application's thread {name:?} does: it is no daemon thread");
+        }
+    }
+    Ok(())
 }
 
 /// A `threading.Thread`, so that whatever asks for the current thread finds it, and names it in tracebacks.
