@@ -122,3 +122,75 @@ fn wait_for(pid: i32) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends a process of these tests, which must not go on as a second test runner.
+    fn exit(code: i32) -> ! {
+        // SAFETY: it only ends the process.
+        unsafe { libc::_exit(code) }
+    }
+
+    #[test]
+    fn a_child_answers_and_one_that_panics_says_nothing() {
+        assert_eq!(in_child(|| "yes".into()).expect("answered"), "yes");
+        let silent = in_child(|| panic!("on purpose"));
+        assert_eq!(silent.expect("ended"), "");
+    }
+
+    #[test]
+    fn a_forked_worker_becomes_a_child_of_the_subreaper_and_ends_with_it() {
+        let answer = in_child(|| {
+            let master = std::process::id() as i32;
+            nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
+            // SAFETY: `in_child` has made a process with one thread.
+            match unsafe { fork_worker() } {
+                Ok(Forked::Worker) => {
+                    let is_bound = crate::process::die_with_master(master).is_ok();
+                    let signal = nix::sys::prctl::get_pdeathsig().ok().flatten();
+                    exit(if is_bound && signal == Some(nix::sys::signal::Signal::SIGKILL) { 7 } else { 1 })
+                }
+                Ok(Forked::Template { worker }) => {
+                    let is_child = crate::sys::is_child(worker);
+                    let code = crate::sys::reap(worker).and_then(|status| status.code());
+                    format!("{is_child} {code:?}")
+                }
+                Err(error) => error.to_string(),
+            }
+        });
+        assert_eq!(answer.expect("answered"), "true Some(7)");
+    }
+
+    #[test]
+    fn a_worker_is_killed_when_its_master_ends() {
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+        let answer = in_child(|| {
+            let master = std::process::id() as i32;
+            nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
+            // SAFETY: `in_child` has made a process with one thread.
+            match unsafe { fork_worker() } {
+                Ok(Forked::Worker) => {
+                    let bound: &[u8] =
+                        if crate::process::die_with_master(master).is_ok() { b"!" } else { b"?" };
+                    let _ = nix::unistd::write(&writer, bound);
+                    loop {
+                        nix::unistd::pause();
+                    }
+                }
+                // The master ends only when the worker is bound to it.
+                Ok(Forked::Template { .. }) => {
+                    let mut said = [0];
+                    let _ = nix::unistd::read(&reader, &mut said);
+                    String::from_utf8_lossy(&said).into_owned()
+                }
+                Err(error) => error.to_string(),
+            }
+        });
+        assert_eq!(answer.expect("answered"), "!");
+        drop(writer);
+        // The end of the pipe: the worker is gone, and its descriptor with it.
+        assert_eq!(std::fs::File::from(reader).read(&mut [0]).expect("read"), 0);
+    }
+}

@@ -65,4 +65,14 @@ mod tests {
         child.wait().expect("cat ends");
         assert!(!is_child(pid));
     }
+
+    #[test]
+    fn the_status_of_a_child_killed_by_a_real_time_signal_is_read() {
+        // nix's WaitStatus has no word for these.
+        let mut command = std::process::Command::new("sh");
+        let mut child = command.args(["-c", "kill -40 $$; sleep 1000"]).spawn().expect("sh starts");
+        let status = reap(child.id() as i32).expect("reaped");
+        assert_eq!(status.signal(), Some(40));
+        child.wait().expect_err("nothing is left to wait for");
+    }
 }

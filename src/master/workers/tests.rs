@@ -437,6 +437,17 @@ fn whoever_says_what_it_can_not_have_to_say_is_killed() {
 }
 
 #[test]
+fn a_worker_that_misbehaves_before_its_template_speaks_of_it_is_killed_and_replaced() {
+    let mut stage = Stage::serving(1, true);
+    stage.now += SECOND;
+    stage.ends("w0.0", KILLED);
+    let id = stage.id("w0.0");
+    assert_eq!(stage.does(|workers, now| workers.on_misbehaviour(id, "nonsense", now)), NOTHING);
+    assert_eq!(stage.forked(0, 0), ["KILL w0.0"]);
+    assert_eq!(stage.ends("w0.0", KILLED), ["fork w0.0"]);
+}
+
+#[test]
 fn a_template_can_not_have_the_master_kill_strangers() {
     for (pid, is_child) in [(1, false), (1002, true), (1001, true), (-1, false), (0, false)] {
         let mut stage = Stage::serving(1, true);
