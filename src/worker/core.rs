@@ -47,6 +47,8 @@ pub(crate) struct Core {
     date: DateCache,
     date_at: Instant,
     overloads: u64,
+    // Boxes travel from here to flights and jobs and back: moving one moves a pointer.
+    #[expect(clippy::vec_box, reason = "see above")]
     spare_requests: Vec<Box<Request>>,
     spare_head: Option<ResponseHead>,
 }
