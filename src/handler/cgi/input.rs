@@ -44,6 +44,11 @@ impl Input {
         !self.finished && self.waiting_bytes < MAX_WAITING_BYTES
     }
 
+    /// The script has taken everything, and the body goes on.
+    pub fn is_starved(&self) -> bool {
+        self.pipe.is_some() && self.pieces.is_empty() && !self.finished
+    }
+
     pub fn is_finished(&self) -> bool {
         self.finished
     }

@@ -77,7 +77,9 @@ enum Response {
 #[derive(Debug)]
 pub struct ScriptRun {
     script: Script,
-    /// What the log calls it: request, path and process.
+    /// What a report of ours calls it; the caller adds the request.
+    name: String,
+    /// What the log calls it, with the request.
     label: String,
     process: Process,
     exit: Option<Exit>,
@@ -91,6 +93,8 @@ pub struct ScriptRun {
     timeout: Option<Duration>,
     started: Instant,
     times_out_at: Option<Instant>,
+    /// The script waits for its client since then, which does not count.
+    waits_since: Option<Instant>,
     /// The output has ended, the exit is awaited until then.
     ends_at: Option<Instant>,
     /// As of the last call that told it.
@@ -121,12 +125,14 @@ impl ScriptRun {
         })
         .map_err(|error| diagnosis::spawn_failure(script, &error))?;
         let process = Process::new(child, now);
-        let label = label(script, meta, process.id());
-        Ok(ScriptRun {
+        let name = name(script, process.id());
+        let label = format!("{name} ({})", request(meta));
+        let mut run = ScriptRun {
             input: Input::new(pipes.input),
             output: Output::new(pipes.output),
             stderr: Stderr::new(pipes.stderr, label.clone(), cgi.stderr == ScriptStderr::Fastcgi),
             script: script.clone(),
+            name,
             label,
             process,
             exit: None,
@@ -136,9 +142,12 @@ impl ScriptRun {
             timeout: cgi.timeout,
             started: now,
             times_out_at: cgi.timeout.and_then(|timeout| now.checked_add(timeout)),
+            waits_since: None,
             ends_at: None,
             now,
-        })
+        };
+        run.watch_client();
+        Ok(run)
     }
 
     /// What to register, once. They are closed as the run goes on, which also removes them from an epoll.
@@ -158,16 +167,19 @@ impl ScriptRun {
     /// A piece of the body. Kept until the script takes it, or dropped if it takes no more.
     pub fn feed(&mut self, chunk: Bytes) {
         self.input.feed(chunk);
+        self.watch_client();
     }
 
     /// `length` bytes of a spooled body, from its begin.
     pub fn feed_file(&mut self, file: Arc<File>, length: u64) {
         self.input.feed_file(file, length);
+        self.watch_client();
     }
 
     /// The body is complete.
     pub fn finish_input(&mut self) {
         self.input.finish();
+        self.watch_client();
     }
 
     /// False while enough of the body waits for the script: let the client wait too. True also where the script takes no
@@ -188,6 +200,7 @@ impl ScriptRun {
             }
             Pipe::Exit => self.look_at_process(),
         }
+        self.watch_client();
     }
 
     /// What the script says next. `None`: nothing now; nothing ever, once the response is over.
@@ -222,6 +235,7 @@ impl ScriptRun {
     /// True: the peer reads slowly, leave the output where it is. After false, take events again.
     pub fn set_output_paused(&mut self, paused: bool) {
         self.is_output_paused = paused;
+        self.watch_client();
     }
 
     /// Nobody wants the response any more: ends the whole process group. No event comes.
@@ -237,7 +251,8 @@ impl ScriptRun {
 
     /// When [`on_deadline`](Self::on_deadline) wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        let times_out_at = self.times_out_at.filter(|_| self.process.is_running());
+        let counts = self.process.is_running() && self.waits_since.is_none();
+        let times_out_at = self.times_out_at.filter(|_| counts);
         let more_stderr = self.stderr.is_ready().then_some(self.now);
         [times_out_at, self.ends_at, more_stderr, self.process.deadline()].into_iter().flatten().min()
     }
@@ -248,7 +263,8 @@ impl ScriptRun {
             self.stderr.read();
         }
         self.look_at_process();
-        if self.times_out_at.is_some_and(|at| now >= at) && self.process.is_running() {
+        let counts = self.process.is_running() && self.waits_since.is_none();
+        if counts && self.times_out_at.is_some_and(|at| now >= at) {
             self.time_out();
         }
         if self.ends_at.is_some_and(|at| now >= at) {
@@ -266,6 +282,20 @@ impl ScriptRun {
     #[cfg(test)]
     pub(super) fn forget_exit_descriptor(&mut self) {
         self.process.forget_exit_descriptor();
+    }
+
+    /// Stops the script's time while it can't go on because of its client: a slow reader, or a slow sender of whose body
+    /// nothing is left. Both have time limits of their own (`--send-timeout`, `--body-timeout`).
+    fn watch_client(&mut self) {
+        let waits = !self.is_response_over() && (self.is_output_paused || self.input.is_starved());
+        match (waits, self.waits_since) {
+            (true, None) => self.waits_since = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.waits_since = None;
+                self.times_out_at = self.times_out_at.map(|at| at + since.elapsed());
+            }
+            _ => {}
+        }
     }
 
     fn is_response_over(&self) -> bool {
@@ -350,6 +380,7 @@ impl ScriptRun {
         if !self.input.is_finished() {
             self.input.close();
         }
+        self.watch_client();
     }
 
     fn bad_output(&self, error: &HeaderError) -> HandlerError {
@@ -358,16 +389,13 @@ impl ScriptRun {
 
     /// What happened, with everything that helps to see why.
     fn report(&self, what: &str) -> String {
-        let mut text = format!("script {}: {what}", self.label);
-        if let Some(exit) = self.exit
-            && !matches!(self.response, Response::Body)
-        {
-            text.push_str(&format!("; it {}", Died(exit)));
+        let mut text = format!("script {}: {what}", self.name);
+        if let Some(exit) = self.exit {
+            if !matches!(self.response, Response::Body) {
+                text.push_str(&format!("; it {}", Died(exit)));
+            }
+            text.push_str(&format!(" after {:.3} s", self.elapsed()));
         }
-        text.push_str(&format!(
-            " after {:.3} s",
-            self.now.saturating_duration_since(self.started).as_secs_f64()
-        ));
         let tail = self.stderr.tail();
         if let Some(hint) = diagnosis::hint(&self.script, self.exit, tail) {
             text.push_str("; ");
@@ -385,23 +413,28 @@ impl ScriptRun {
     }
 
     fn log_late_exit(&self, exit: Exit) {
-        let elapsed = self.now.saturating_duration_since(self.started).as_secs_f64();
-        log::debug!(target: "script", "{}: {} after {elapsed:.3} s, its response had ended before", self.label, Died(exit));
+        let (label, seconds) = (&self.label, self.elapsed());
+        log::debug!(target: "script", "{label}: {} after {seconds:.3} s, its response had ended before", Died(exit));
+    }
+
+    fn elapsed(&self) -> f64 {
+        self.now.saturating_duration_since(self.started).as_secs_f64()
     }
 }
 
-/// How the script is called in the log: what was asked, the request's id if it has one, the file, the process.
-fn label(script: &Script, meta: &MetaVariables, process: i32) -> String {
+/// File and process.
+fn name(script: &Script, process: i32) -> String {
+    format!("{}[{process}]", printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES))
+}
+
+/// What was asked, with the request's id if it has one.
+fn request(meta: &MetaVariables) -> String {
     let shown = |name| printable(meta.known(name).unwrap_or_default(), LABEL_PART_BYTES);
     let id = meta.known(KnownName::HttpXRequestId).or_else(|| meta.get(b"UNIQUE_ID"));
     let id = id.map(|id| format!(" request {}", printable(id, LABEL_PART_BYTES))).unwrap_or_default();
-    let name = printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES);
-    format!(
-        "{name}[{process}] ({} {}{}{id})",
-        shown(KnownName::RequestMethod),
-        shown(KnownName::ScriptName),
-        shown(KnownName::PathInfo)
-    )
+    let (method, name, info) =
+        (shown(KnownName::RequestMethod), shown(KnownName::ScriptName), shown(KnownName::PathInfo));
+    format!("{method} {name}{info}{id}")
 }
 
 const LABEL_PART_BYTES: usize = 256;

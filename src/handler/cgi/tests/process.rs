@@ -92,6 +92,35 @@ fn time_limit_after_the_head_breaks_the_response() {
 }
 
 #[test]
+fn time_in_which_the_script_waits_for_its_client_does_not_count() {
+    let cgi = CgiConfig { timeout: Some(Duration::from_millis(100)), ..config() };
+    let scripts = Scripts::new();
+    // The client is slow to send: there is no deadline, however late it is.
+    let script = scripts.script("script", &format!("{HEAD}head -c 1; cat >&2; exec sleep 300"));
+    let started = Instant::now();
+    let run = ScriptRun::spawn(&script, &meta(3), &cgi, LIMITS, started).expect("it starts");
+    let mut driver = Driver { run, body: Vec::new(), outcome: Outcome::default() };
+    assert_eq!(driver.run.deadline(), None);
+    driver.run.feed(Bytes::from_static(b"x"));
+    assert_eq!(driver.run.deadline(), None);
+    driver.run.on_deadline(started + Duration::from_secs(3600));
+    driver.run.feed(Bytes::from_static(b"y"));
+    driver.wait_for(Pipe::Stdout);
+    driver.run.on_ready(Pipe::Stdout, Instant::now());
+    driver.events();
+    assert!(driver.outcome.end.is_none());
+    // The client is slow to read.
+    driver.run.set_output_paused(true);
+    driver.run.finish_input();
+    assert_eq!(driver.run.deadline(), None);
+    driver.run.set_output_paused(false);
+    // Now it is the script that keeps its client waiting.
+    let deadline = driver.run.deadline().expect("its time runs again");
+    assert!(deadline > started + Duration::from_millis(100), "what it waited has been added");
+    assert_eq!(driver.until_over().failure().status(), 504);
+}
+
+#[test]
 fn what_is_left_of_the_group_is_killed_after_the_script_has_followed() {
     let scripts = Scripts::new();
     let pid_file = scripts.path().join("pid");
