@@ -110,8 +110,10 @@ impl Connection {
     /// Can't be completed: `status` if nothing has been sent, else the peer sees that it is broken.
     pub(super) fn answer_error(&mut self, id: RequestId, status: u16, core: &mut Core) {
         let Some(flight) = self.flight(id) else { return };
-        if flight.head_sent() {
-            self.protocol.send(id, ResponsePart::Broken, core.now);
+        if let Some(guard) = &flight.outgoing.guard {
+            // What the head announced has gone out: the peer lacks nothing, whatever happened after that.
+            let part = if guard.is_full() { ResponsePart::End } else { ResponsePart::Broken };
+            self.protocol.send(id, part, core.now);
             return self.answered(id, core);
         }
         let mut head = core.take_head();
