@@ -101,12 +101,13 @@ fn import_file<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>>
 /// The directory to search, and the module's name: a file of a package (a directory with `__init__.py`) is imported as
 /// part of it, as Django's wsgi.py expects.
 fn module_of(path: &Path) -> (PathBuf, String) {
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut names = match stem(path) {
-        name if name == "__init__" => Vec::new(),
-        name => vec![name],
-    };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    if stem.contains('.') {
+        // No import statement could name it.
+        return (directory, stem.replace('.', "_"));
+    }
+    let mut names = if stem == "__init__" { Vec::new() } else { vec![stem.into_owned()] };
     while directory.join("__init__.py").is_file() {
         let Some((parent, name)) = directory.parent().zip(directory.file_name()) else { break };
         names.push(name.to_string_lossy().into_owned());
