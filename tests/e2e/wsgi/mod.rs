@@ -1,5 +1,6 @@
 //! WSGI applications (PEP 3333): what they get, what they answer, where they live.
 
+mod bridge;
 mod environ;
 mod forms;
 mod pythons;
