@@ -29,7 +29,9 @@ def main() -> None:
     # An end from outside unwinds like Ctrl-C, so that every server is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
     root = Path(__file__).resolve().parents[2]
-    tools = Tools(root, root / ".venv-bench", arguments.target.absolute(), arguments.built.absolute(), install_failures(arguments))
+    tools = Tools(
+        root, root / ".venv-bench", arguments.target.absolute(), arguments.built.absolute(), install_failures(arguments)
+    )
     (arguments.out / "benchmarks").mkdir(parents=True, exist_ok=True)
     try:
         prepare_scripts(tools)
@@ -45,9 +47,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures forkhorn and other servers.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} [all]")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [5]")
-    parser.add_argument("--seconds", type=float, default=4, help="length of one measurement [4]; balance takes three times that")
+    parser.add_argument(
+        "--seconds", type=float, default=4, help="length of one measurement [4]; balance takes three times that"
+    )
     parser.add_argument("--requests", type=int, default=1_000_000, help="requests of the soak [1000000]")
-    parser.add_argument("--only", default="", metavar="PEER,PEER", help="families of servers, such as forkhorn,floor,bjoern")
+    parser.add_argument(
+        "--only", default="", metavar="PEER,PEER", help="families of servers, such as forkhorn,floor,bjoern"
+    )
     parser.add_argument("--out", type=Path, help="folder of benchmarks.md [docs; target/bench/report with --only]")
     parser.add_argument("--keep-logs", action="store_true", help="leave configurations and logs of the servers")
     parser.add_argument("--target", type=Path, default=Path("target"), help=argparse.SUPPRESS)

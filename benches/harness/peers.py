@@ -110,7 +110,13 @@ def by_script(package: str, script: str) -> Callable[[Job], list[str]]:
 
     def command(job: Job) -> list[str]:
         job.package(package)
-        return [str(job.tools.python), f"benches/apps/{script}", job.application.module, str(job.port), str(job.workers)]
+        return [
+            str(job.tools.python),
+            f"benches/apps/{script}",
+            job.application.module,
+            str(job.port),
+            str(job.workers),
+        ]
 
     return command
 

@@ -16,12 +16,12 @@ HEAD = """\
 
 <!-- Made by scripts/bench: edit benches/, or the notes in docs/benchmarks/, instead of this page. -->
 
-forkhorn beside other servers, measured by `scripts/bench` in interleaved rounds (A B C … A B C …): the server pinned to
-core 0, the load to core 1, all over loopback. Each server is started anew for each of its measurements, and measured only
-once it has given the right answer. The figures are medians over the rounds; the JSON files beside the charts hold each round.
-CPU time is the user and system time of all processes of the server. *Floor* is the same work without an application: the
-C programs of `benches/floor`. A server that could not be measured stands in the table with the reason.
-[benches/README.md](../benches/README.md) says how to repeat this, and how to add a server.
+forkhorn beside other servers, measured by `scripts/bench` in interleaved rounds (A B C … A B C …): the server pinned
+to core 0, the load to core 1, all over loopback. Each server is started anew for each of its measurements, and
+measured only once it has given the right answer. The figures are medians over the rounds; the JSON files beside the
+charts hold each round. CPU time is the user and system time of all processes of the server. *Floor* is the same work
+without an application: the C programs of `benches/floor`. A server that could not be measured stands in the table
+with the reason. [benches/README.md](../benches/README.md) says how to repeat this, and how to add a server.
 """
 
 

@@ -36,7 +36,9 @@ class Case:
     def name(self) -> str:
         if self.label:
             return self.label
-        kept = "" if not self.nginx or self.peer.protocol in ("uwsgi", "cgi") else ", kept" if self.kept else ", not kept"
+        kept = (
+            "" if not self.nginx or self.peer.protocol in ("uwsgi", "cgi") else ", kept" if self.kept else ", not kept"
+        )
         return f"{self.peer.name}{kept}"
 
     @property

@@ -11,10 +11,11 @@ from .suites_process import MEMORY_SUITE, SOAK_SUITE, START_SUITE
 HTTP = Suite(
     name="http",
     title="HTTP, no proxy",
-    about="`examples/hello.py`, one worker, wrk with 64 kept connections; then the same application with a Content-Length"
-    " of its own. Without one, bjoern, gunicorn and uWSGI's http router answer in chunks; bjoern and the router write the"
-    " last of them apart, and the router's waits for the acknowledgement of the others (Nagle's algorithm; for bjoern it is"
-    " switched off here). gunicorn's sync worker and uWSGI's http-socket close each connection; wrk then makes a new one.",
+    about="`examples/hello.py`, one worker, wrk with 64 kept connections; then the same application with a"
+    " Content-Length of its own. Without one, bjoern, gunicorn and uWSGI's http router answer in chunks;"
+    " bjoern and the router write the last of them apart, and the router's waits for the acknowledgement of"
+    " the others (Nagle's algorithm; for bjoern it is switched off here). gunicorn's sync worker and uWSGI's"
+    " http-socket close each connection; wrk then makes a new one.",
     columns=HTTP_COLUMNS,
     chart="rate",
     higher_is_better=True,

@@ -74,12 +74,12 @@ def cases() -> list[Case]:
 BALANCE_SUITE = Suite(
     name="balance",
     title="Balance: instant requests beside slow ones",
-    about=f"{WORKERS} workers, {CONNECTIONS} kept connections, an open loop (`benches/load`) of {RATE} requests/s: 1"
-    f" request in {SLOW_EVERY} sleeps 200 ms, the others are instant, and only their latency is shown, counted from"
-    f" the moment at which each was due. *Steady*: at equal distances. *Bursts*: {BURST} at the same moment, at the"
-    " same mean rate. *forkhorn, FastCGI, direct*: the generator speaks FastCGI on kept connections, as nginx does."
-    " uWSGI's http-socket keeps no connection, and its workers wait for the request of each connection that is made ahead of"
-    " it. gunicorn's 4 threads make 16 places for requests,"
+    about=f"{WORKERS} workers, {CONNECTIONS} kept connections, an open loop (`benches/load`) of {RATE} requests/s:"
+    f" 1 request in {SLOW_EVERY} sleeps 200 ms, the others are instant, and only their latency is shown,"
+    f" counted from the moment at which each was due. *Steady*: at equal distances. *Bursts*: {BURST} at the"
+    " same moment, at the same mean rate. *forkhorn, FastCGI, direct*: the generator speaks FastCGI on kept"
+    " connections, as nginx does. uWSGI's http-socket keeps no connection, and its workers wait for the"
+    " request of each connection that is made ahead of it. gunicorn's 4 threads make 16 places for requests,"
     " where the others have 4.",
     columns=[
         Column("p50_us", "p50 ms", 2, 1e-3),

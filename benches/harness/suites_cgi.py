@@ -55,11 +55,11 @@ def cases() -> list[Case]:
 CGI_SUITE = Suite(
     name="cgi",
     title="CGI: a process per request",
-    about=f"The scripts of `benches/cgi`, wrk with {CONNECTIONS} kept connections; servers and scripts on one core, nginx"
-    " on the load's. One worker of forkhorn; Apache with mpm_event; fcgiwrap with 8 processes. CPU time is all the"
-    " time that the core was busy, because Apache and fcgiwrap don't wait for their scripts in a way that the kernel adds up."
-    " The floor starts one script after the other with posix_spawn, reads what it writes, and"
-    " waits for its end.",
+    about=f"The scripts of `benches/cgi`, wrk with {CONNECTIONS} kept connections; servers and scripts on one"
+    " core, nginx on the load's. One worker of forkhorn; Apache with mpm_event; fcgiwrap with 8 processes."
+    " CPU time is all the time that the core was busy, because Apache and fcgiwrap don't wait for their"
+    " scripts in a way that the kernel adds up. The floor starts one script after the other with"
+    " posix_spawn, reads what it writes, and waits for its end.",
     columns=[RATE, P50, P99, CPU, BUSY],
     chart="rate",
     higher_is_better=True,

@@ -156,8 +156,9 @@ def holdings(server: Server) -> dict[str, int]:
 SOAK_SUITE = Suite(
     name="soak",
     title="Soak",
-    about=f"`examples/hello.py` over {CONNECTIONS} kept connections, two workers; each answer is compared. RSS, descriptors"
-    f" and processes are the sums over all processes, before and after the requests; {SOAK_WARM_UP:,} others came first.",
+    about=f"`examples/hello.py` over {CONNECTIONS} kept connections, two workers; each answer is compared. RSS,"
+    " descriptors and processes are the sums over all processes, before and after the requests;"
+    f" {SOAK_WARM_UP:,} others came first.",
     columns=[
         Column("requests", "requests"),
         Column("errors", "errors"),

@@ -41,7 +41,10 @@ class Tools:
     @cached_property
     def packages(self) -> dict[str, str]:
         """Version of each Python package of the virtual environment, by its name in lower case."""
-        code = "import importlib.metadata as m, json; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+        code = (
+            "import importlib.metadata as m, json;"
+            " print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+        )
         return json.loads(subprocess.run([self.python, "-c", code], capture_output=True, check=True, text=True).stdout)
 
     def version_of(self, *command: str) -> str:
@@ -56,7 +59,12 @@ class Tools:
     def shown(self, command: list[str], ports: dict[int, str]) -> str:
         """A command as the report shows it: paths from the project's folder, names for ports."""
         text = " ".join(command)
-        for path, name in ((self.run, "RUN"), (self.built, "BUILT"), (self.venv, ".venv-bench"), (self.target, "target")):
+        for path, name in (
+            (self.run, "RUN"),
+            (self.built, "BUILT"),
+            (self.venv, ".venv-bench"),
+            (self.target, "target"),
+        ):
             text = text.replace(f"{path}/", f"{name}/").replace(str(path), name)
         text = text.replace(f"{self.root}/", "").replace(str(self.root), ".")
         for port, name in ports.items():
@@ -83,7 +91,9 @@ class Tools:
         def git(*arguments: str) -> str:
             return subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True).stdout.strip()
 
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "python", "Cargo.toml", "Cargo.lock")
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", "src", "python", "Cargo.toml", "Cargo.lock"
+        )
         return f"commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}{', changed' if changed else ''}"
 
 

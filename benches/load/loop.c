@@ -139,7 +139,8 @@ static void start_requests(struct loop *loop)
     if (!open || loop->started == loop->total || loop->idle_count == 0)
         return;
     double next = due(loop, loop->started);
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)next, .tv_nsec = (long)((next - (double)(time_t)next) * 1e9)}};
+    time_t whole = (time_t)next;
+    struct itimerspec when = {.it_value = {.tv_sec = whole, .tv_nsec = (long)((next - (double)whole) * 1e9)}};
     timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 

@@ -13,7 +13,7 @@ static const char HELP[] =
     "load --port PORT --rate R --seconds S [options]     open loop: requests come at their time, answered or not\n"
     "\n"
     "  --protocol http|fastcgi   [http]      --connections N   kept connections, all made before the start [64]\n"
-    "  --path PATH               [/]         --body TEXT       what each answer has to hold; anything else is an error\n"
+    "  --path PATH               [/]         --body TEXT       what each answer has to hold; else it is an error\n"
     "  --slow-every N  --slow-path PATH      every Nth request goes there, and is counted apart\n"
     "  --burst N                             open loop: N requests at the same moment, at the same mean rate [1]\n"
     "\n"
