@@ -62,6 +62,9 @@ def parse() -> argparse.Namespace:
     arguments.suites = arguments.suites or list(SUITES)
     if unknown := [name for name in arguments.suites if name not in SUITES]:
         parser.error(f"no such suite: {', '.join(unknown)}")
+    families = {case.peer.family for suite in SUITES.values() for case in suite.cases}
+    if unknown := set(filter(None, arguments.only.split(","))) - families:
+        parser.error(f"no such server: {', '.join(unknown)}; there are {', '.join(sorted(families))}")
     if arguments.rounds < 1 or arguments.seconds <= 0 or arguments.requests < 1:
         parser.error("--rounds, --seconds and --requests are positive")
     if arguments.out is None:

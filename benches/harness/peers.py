@@ -33,15 +33,13 @@ class Job:
     def scripts(self) -> Path:
         return self.tools.run / "cgi-bin"
 
-    def program(self, name: str) -> str:
+    def program(self, name: str, package: str = "") -> str:
         """A program of the virtual environment, or a failure that says why it isn't there."""
-        path = self.tools.venv / "bin" / name
-        if not path.exists():
-            raise Failed(self.tools.failures.get(name, f"{name} is not installed"))
-        return str(path)
+        self.package(package or name)
+        return str(self.tools.venv / "bin" / name)
 
     def package(self, name: str) -> None:
-        if name.lower() not in self.tools.packages:
+        if name not in self.tools.packages:
             raise Failed(self.tools.failures.get(name, f"{name} is not installed"))
 
 
@@ -56,7 +54,7 @@ class Peer:
 
 def packaged(family: str, name: str, protocol: str, command: Callable[[Job], list[str]]) -> Peer:
     """A peer from PyPI, whose distribution is called like its family."""
-    return Peer(family, name, protocol, lambda tools: tools.packages.get(family.lower(), "not installed"), command)
+    return Peer(family, name, protocol, lambda tools: tools.packages.get(family, "not installed"), command)
 
 
 def system_program(name: str) -> str:
@@ -153,7 +151,7 @@ def uwsgi(*sockets: str) -> Callable[[Job], list[str]]:
 
 
 def waitress(job: Job) -> list[str]:
-    return [job.program("waitress-serve"), f"--listen={job.address}", "--threads=4", job.callable]
+    return [job.program("waitress-serve", "waitress"), f"--listen={job.address}", "--threads=4", job.callable]
 
 
 BJOERN = packaged("bjoern", "bjoern", "http", by_script("bjoern", "serve_bjoern.py"))
