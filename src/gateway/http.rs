@@ -66,8 +66,8 @@ impl Gateway {
         endpoint: &Endpoint,
         meta: &mut MetaVariables,
     ) -> Result<(), Refusal> {
-        if let Some(local) = endpoint.local {
-            meta.push_display(KnownName::ServerAddr, local.ip().to_canonical());
+        if let Some(address) = &endpoint.texts().server_addr {
+            meta.push(KnownName::ServerAddr, address.as_bytes());
         }
         let Some(named) = authority.or(host).filter(|named| !named.is_empty()) else {
             super::push_local_server(self.is_https, endpoint, meta);

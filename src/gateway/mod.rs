@@ -115,12 +115,12 @@ fn push_scheme(is_https: bool, meta: &mut MetaVariables) {
 
 /// REMOTE_ADDR and REMOTE_PORT of whoever is connected.
 fn push_remote(endpoint: &Endpoint, meta: &mut MetaVariables) {
-    match endpoint.peer {
-        Peer::Ip(peer) => {
-            meta.push_display(KnownName::RemoteAddr, peer.ip().to_canonical());
-            meta.push_display(KnownName::RemotePort, peer.port());
+    match &endpoint.texts().remote {
+        Some((address, port)) => {
+            meta.push(KnownName::RemoteAddr, address.as_bytes());
+            meta.push(KnownName::RemotePort, port.as_bytes());
         }
-        Peer::Unix => meta.push(KnownName::RemoteAddr, b"127.0.0.1"),
+        None => meta.push(KnownName::RemoteAddr, b"127.0.0.1"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request without a protocol: meta-variables and a body.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,32 @@ pub struct Endpoint {
     pub peer: Peer,
     /// The address that was connected to; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
+    texts: OnceCell<EndpointTexts>,
+}
+
+/// The addresses as variables, formatted once for all requests of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct EndpointTexts {
+    /// REMOTE_ADDR and REMOTE_PORT.
+    pub remote: Option<(String, String)>,
+    /// SERVER_ADDR.
+    pub server_addr: Option<String>,
+}
+
+impl Endpoint {
+    pub fn new(peer: Peer, local: Option<SocketAddr>) -> Self {
+        Endpoint { peer, local, texts: OnceCell::new() }
+    }
+
+    pub(super) fn texts(&self) -> &EndpointTexts {
+        self.texts.get_or_init(|| EndpointTexts {
+            remote: match self.peer {
+                Peer::Ip(peer) => Some((peer.ip().to_canonical().to_string(), peer.port().to_string())),
+                Peer::Unix => None,
+            },
+            server_addr: self.local.map(|local| local.ip().to_canonical().to_string()),
+        })
+    }
 }
 
 /// A complete body.

@@ -36,7 +36,7 @@ fn with_mounts(mounts: &[(&str, MountTarget)]) -> Gateway {
 
 fn endpoint() -> Endpoint {
     let address = |text: &str| text.parse().expect("an address");
-    Endpoint { peer: Peer::Ip(address("192.0.2.1:4711")), local: Some(address("127.0.0.1:8000")) }
+    Endpoint::new(Peer::Ip(address("192.0.2.1:4711")), Some(address("127.0.0.1:8000")))
 }
 
 fn http_head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {

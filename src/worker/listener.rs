@@ -114,11 +114,11 @@ impl Listeners {
         let result = match &listener.acceptor {
             Acceptor::Tcp(tcp) => tcp.accept().map(|(stream, peer)| {
                 let local = listener.local.or_else(|| stream.local_addr().ok());
-                (Socket::Tcp(stream), Endpoint { peer: Peer::Ip(peer), local })
+                (Socket::Tcp(stream), Endpoint::new(Peer::Ip(peer), local))
             }),
-            Acceptor::Unix(unix) => unix
-                .accept()
-                .map(|(stream, _)| (Socket::Unix(stream), Endpoint { peer: Peer::Unix, local: None })),
+            Acceptor::Unix(unix) => {
+                unix.accept().map(|(stream, _)| (Socket::Unix(stream), Endpoint::new(Peer::Unix, None)))
+            }
         };
         match result {
             Ok((socket, endpoint)) => {

@@ -80,6 +80,8 @@ struct Seat {
     taken: AtomicBool,
     /// Counts how often the seat was taken or left.
     changes: AtomicU64,
+    /// The worker ends, and with it the relief thread.
+    ended: AtomicBool,
     /// The relief thread sleeps until it is told.
     relief_sleeps: AtomicBool,
     asleep: Mutex<()>,
@@ -120,8 +122,14 @@ impl Worker {
         let listeners = Listeners::new(start.listeners, protocols, allowed, poll_fd.try_clone()?)
             .map_err(|error| io::Error::other(error.to_string()))?;
         let channel = Arc::new(start.channel);
-        let mut state =
-            State { core, connections: Keyed::default(), listeners, channel, phase: Phase::Serving };
+        let mut state = State {
+            core,
+            connections: Keyed::default(),
+            listeners,
+            channel,
+            phase: Phase::Serving,
+            waiting_for_room: 0,
+        };
         state.watch_channel()?;
         let shared = Arc::new(Shared {
             config,
@@ -144,20 +152,19 @@ impl Worker {
         let shared = &*self.shared;
         self.start();
         let mut head = crate::protocol::ResponseHead::default();
+        let mut next = None;
         loop {
-            // Taken in a statement of its own: a match would hold the lock to its end.
-            let job = shared.lock().take_job();
-            let driven = match job {
+            let driven = match next.take() {
                 Some(job) => Driven::Job(job),
                 None => application.detached(|| shared.drive()),
             };
             match driven {
-                Driven::Job(mut job) => {
+                Driven::Job(job) => {
                     let mut response = Response::new(shared, &job, std::mem::take(&mut head));
                     let call = Call { request: &job.request, application: job.application };
                     application.respond(call, &mut response);
                     head = response.into_head();
-                    shared.give_back(&mut job);
+                    next = shared.exchange(job);
                 }
                 Driven::Signal if application.on_signal() => {}
                 Driven::Signal => shared.end(WorkerExit::Done),
@@ -193,6 +200,7 @@ impl Worker {
 
     /// How the process should exit, once `serve` has returned on all threads.
     pub fn exit_code(&self) -> i32 {
+        self.shared.seat.ended.store(true, Ordering::Relaxed);
         self.shared.lock().core.access_log.flush();
         self.shared.exit.load(Ordering::Relaxed)
     }
@@ -213,40 +221,41 @@ impl Shared {
     fn drive(&self) -> Driven {
         let mut driver = self.driver.lock().unwrap_or_else(|_| std::process::abort());
         self.seat.take();
-        {
-            let mut state = self.lock();
-            if std::mem::take(&mut state.listeners.held_back) {
-                // What the relief thread has left is watched again before the wait, not after it.
-                state.finish_turn();
-            }
+        let mut state = self.lock();
+        if std::mem::take(&mut state.listeners.held_back) {
+            // What the relief thread has left is watched again before the wait, not after it.
+            state.finish_turn();
         }
         let driven = loop {
-            let limit = {
-                let mut state = self.lock();
-                if state.phase == Phase::Ended {
-                    break Driven::Ended;
+            if state.phase == Phase::Ended {
+                break Driven::Ended;
+            }
+            if let Some(job) = state.take_job() {
+                break Driven::Job(job);
+            }
+            state.core.access_log.flush();
+            let limit = state.wait_limit();
+            drop(state);
+            state = match self.turn(&mut driver, limit) {
+                Ok(state) => state,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.seat.leave();
+                    return Driven::Signal;
                 }
-                if let Some(job) = state.take_job() {
-                    break Driven::Job(job);
-                }
-                state.core.access_log.flush();
-                state.wait_limit()
-            };
-            match self.turn(&mut driver, limit) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => break Driven::Signal,
                 Err(error) => {
                     log::error!("waiting for events failed: {error}; this worker ends");
                     self.end(WorkerExit::Failed);
+                    self.lock()
                 }
-            }
+            };
         };
+        drop(state);
         self.seat.leave();
         driven
     }
 
     /// Waits once and handles what has come.
-    fn turn(&self, driver: &mut Driver, limit: Option<Duration>) -> io::Result<()> {
+    fn turn(&self, driver: &mut Driver, limit: Option<Duration>) -> io::Result<MutexGuard<'_, State>> {
         driver.poll.poll(&mut driver.events, limit)?;
         let mut state = self.lock();
         state.core.now = Instant::now();
@@ -254,13 +263,17 @@ impl Shared {
             state.on_event(event);
         }
         state.finish_turn();
+        if state.waiting_for_room > 0 {
+            // Waking costs a system call even where nobody waits.
+            self.room.notify_all();
+        }
+        if state.core.overdue.is_empty() {
+            return Ok(state);
+        }
         let overdue = std::mem::take(&mut state.core.overdue);
         drop(state);
-        self.room.notify_all();
-        if !overdue.is_empty() {
-            self.report_overdue(overdue);
-        }
-        Ok(())
+        self.report_overdue(overdue);
+        Ok(self.lock())
     }
 
     /// Requests that were answered 504 while the application still runs them: the log gets where it is stuck, and the
@@ -277,18 +290,20 @@ impl Shared {
         self.retire("a request ran for longer than --timeout");
     }
 
-    /// A request comes back from the application: its buffers are kept, and its connection goes on.
-    fn give_back(&self, job: &mut Job) {
+    /// A request comes back from the application: its buffers are kept, and its connection goes on. The next one is
+    /// handed out, if one waits.
+    fn exchange(&self, job: Job) -> Option<Job> {
         let mut state = self.lock();
-        let request = std::mem::take(&mut job.request);
-        let id = job.id;
-        state.with_connection(job.connection, |connection, core| {
+        state.core.now = Instant::now();
+        let Job { connection, id, request, .. } = job;
+        state.with_connection(connection, |connection, core| {
             connection.returned(id, request, core);
             connection.advance(core)
         });
         if state.ends_now() {
             let _ = self.waker.wake();
         }
+        state.take_job()
     }
 
     fn end(&self, exit: WorkerExit) {

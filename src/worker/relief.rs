@@ -33,7 +33,7 @@ fn run(shared: &Shared) {
     leave_signals_to_the_interpreter();
     let mut seen = shared.seat.changes.load(Ordering::Relaxed);
     let mut quiet = 0;
-    while shared.lock().phase != Phase::Ended {
+    while !shared.seat.ended.load(Ordering::Relaxed) {
         std::thread::sleep(TICK);
         let changes = shared.seat.changes.load(Ordering::Relaxed);
         if changes != seen {
@@ -82,11 +82,11 @@ fn relieve(shared: &Shared) -> io::Result<()> {
         if shared.seat.taken.load(Ordering::Acquire) {
             return Ok(());
         }
-        match shared.turn(&mut driver, Some(Duration::ZERO)) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        let state = shared.lock();
+        let state = match shared.turn(&mut driver, Some(Duration::ZERO)) {
+            Ok(state) => state,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => shared.lock(),
+            Err(error) => return Err(error),
+        };
         if state.phase == Phase::Ended {
             return Ok(());
         }

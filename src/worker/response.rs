@@ -84,7 +84,9 @@ impl<'a> Response<'a> {
                 return Flow::Continue;
             }
             // The relief thread, or another application thread, drives meanwhile and tells of each turn.
+            state.waiting_for_room += 1;
             state = self.shared.room.wait(state).unwrap_or_else(|_| std::process::abort());
+            state.waiting_for_room -= 1;
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub listeners: Listeners,
     pub channel: Arc<Channel>,
     pub phase: Phase,
+    /// Application threads that wait for a slow reader.
+    pub waiting_for_room: usize,
 }
 
 impl State {

@@ -171,8 +171,7 @@ fn addresses_of_all_kinds_of_sockets_are_told() {
     let head = http_head("GET", "/", &[]);
     let told = |peer: Option<&str>, local: Option<&str>| {
         let parse = |text: &str| text.parse().expect("an address");
-        let endpoint =
-            Endpoint { peer: peer.map_or(Peer::Unix, |peer| Peer::Ip(parse(peer))), local: local.map(parse) };
+        let endpoint = Endpoint::new(peer.map_or(Peer::Unix, |peer| Peer::Ip(parse(peer))), local.map(parse));
         let mut meta = MetaVariables::default();
         gateway.route(&head, &endpoint, &mut meta).expect("routed");
         ["REMOTE_ADDR", "REMOTE_PORT", "SERVER_ADDR", "SERVER_NAME", "SERVER_PORT"]
