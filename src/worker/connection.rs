@@ -50,8 +50,10 @@ pub(crate) struct Connection {
     registered: bool,
     /// An event said that there is something to read, and no read has found the end of it.
     readable: bool,
-    /// The last event said that the peer's sending side is closed: a short read is not the end then.
-    read_closed: bool,
+    /// Since when the peer's sending side is closed, as an event or a read has told. A short read is not the end then.
+    half_closed_since: Option<Instant>,
+    /// The end of the peer's bytes has been read.
+    is_at_eof: bool,
     /// A script takes its input more slowly than the peer sends it: nothing is read meanwhile.
     paused: bool,
     /// Since when the output could not be written.
@@ -62,8 +64,6 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SocketState {
     Open,
-    /// The peer sends no more; since when.
-    HalfClosed(Instant),
     /// Our side is closed, what still comes is thrown away.
     Lingering(Instant),
 }
@@ -80,7 +80,8 @@ impl Connection {
             timer: None,
             registered: false,
             readable: true,
-            read_closed: false,
+            half_closed_since: None,
+            is_at_eof: false,
             paused: false,
             blocked_since: None,
             state: SocketState::Open,
@@ -92,7 +93,9 @@ impl Connection {
         if event.is_readable() || event.is_read_closed() {
             self.readable = true;
         }
-        self.read_closed |= event.is_read_closed();
+        if event.is_read_closed() {
+            self.half_closed_since.get_or_insert(core.now);
+        }
         if event.is_error() || (event.is_read_closed() && event.is_write_closed()) {
             // Both directions are shut: nobody can read an answer any more.
             self.die(core);
@@ -135,7 +138,11 @@ impl Connection {
     }
 
     fn may_read(&mut self, core: &Core) -> bool {
-        if !self.readable || self.socket.is_none() || self.backlog() >= core.config.limits.max_output_bytes {
+        if !self.readable
+            || self.is_at_eof
+            || self.socket.is_none()
+            || self.backlog() >= core.config.limits.max_output_bytes
+        {
             return false;
         }
         match self.state {
@@ -148,7 +155,6 @@ impl Connection {
                 }
                 !paused && self.protocol.wants_input()
             }
-            SocketState::HalfClosed(_) => false,
         }
     }
 
@@ -166,7 +172,7 @@ impl Connection {
             Ok(Some(0)) => self.on_eof(core),
             Ok(Some(count)) => {
                 // Edge-triggered: a short read has emptied the socket, unless the end of the stream waits behind it.
-                self.readable = count == core.read_buffer.len() || self.read_closed;
+                self.readable = count == core.read_buffer.len() || self.half_closed_since.is_some();
                 if self.state == SocketState::Open {
                     self.protocol.receive(&core.read_buffer[..count], core.now);
                 }
@@ -185,11 +191,9 @@ impl Connection {
             self.socket = None;
             return;
         }
+        self.is_at_eof = true;
+        self.half_closed_since.get_or_insert(core.now);
         self.protocol.receive_eof();
-        self.state = match self.protocol {
-            Protocol::Http(_) if !self.flights.is_empty() => SocketState::HalfClosed(core.now),
-            _ => SocketState::HalfClosed(core.now - HALF_CLOSED_GRACE),
-        };
     }
 
     /// Writes what waits and decides what becomes of the connection.
@@ -234,7 +238,7 @@ impl Connection {
         }
         match self.state {
             SocketState::Lingering(_) => {}
-            SocketState::HalfClosed(_) if self.flights.is_empty() => self.socket = None,
+            SocketState::Open if self.is_at_eof && self.flights.is_empty() => self.socket = None,
             _ if !self.protocol.wants_close() => {}
             SocketState::Open if self.protocol.wants_linger() => {
                 socket.shutdown_write();
@@ -291,7 +295,6 @@ impl Connection {
         let of_socket = match self.state {
             SocketState::Open if self.paused => None,
             SocketState::Open => self.protocol.deadline(),
-            SocketState::HalfClosed(since) => Some(since + HALF_CLOSED_GRACE),
             SocketState::Lingering(since) => return Some(since + LINGER),
         };
         let of_write = self.blocked_since.map(|since| since + core.config.limits.send_timeout);
@@ -299,7 +302,11 @@ impl Connection {
             let waited_for = self.flights.iter().filter(|flight| !flight.gone);
             waited_for.filter_map(|flight| flight.running_since).min().map(|since| since + timeout)
         });
-        [of_socket, of_write, of_applications].into_iter().flatten().min()
+        let of_half_close = self
+            .half_closed_since
+            .filter(|_| !self.flights.is_empty())
+            .map(|since| since + HALF_CLOSED_GRACE);
+        [of_socket, of_write, of_applications, of_half_close].into_iter().flatten().min()
     }
 
     /// The note in [`Connection::timer`] has been cleared by the caller.
@@ -315,9 +322,10 @@ impl Connection {
             log::debug!("{}: the peer has not read for --send-timeout; connection closed", self.peer());
             self.die(core);
         }
-        if let SocketState::HalfClosed(since) = self.state
-            && now >= since + HALF_CLOSED_GRACE
+        if self.half_closed_since.is_some_and(|since| now >= since + HALF_CLOSED_GRACE)
+            && !self.flights.is_empty()
         {
+            log::debug!("{}: the client has left", self.peer());
             self.die(core);
         }
         self.end_overdue(core);

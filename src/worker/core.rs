@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, Request};
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
-use crate::protocol::{Limits, ResponseHead, http1};
+use crate::protocol::{Limits, RequestId, ResponseHead, http1};
 
 use super::access_log::AccessLog;
 use super::flight::{Job, Overdue};
@@ -100,6 +100,18 @@ impl Core {
             request.body = Default::default();
             self.spare_requests.push(request);
         }
+    }
+
+    /// Takes a request back that no application thread has taken yet.
+    pub fn take_ready(&mut self, connection: Key, id: RequestId) -> Option<Box<Request>> {
+        let at = self.ready.iter().position(|job| job.connection == connection && job.id == id)?;
+        self.ready.remove(at).map(|job| job.request)
+    }
+
+    /// Nobody waits for the script's response. It is looked at once more, for its new deadline.
+    pub fn cancel_script(&mut self, key: Key, why: &str) {
+        self.scripts.cancel(key, why, self.now);
+        self.pump.push_back(key);
     }
 
     /// A response head with buffers from an earlier one.

@@ -199,13 +199,18 @@ impl Connection {
 
     /// Nobody waits for this answer any more.
     pub(super) fn abort(&mut self, id: RequestId, core: &mut Core) {
+        let connection = self.key;
         let Some(flight) = self.flight(id) else { return };
         flight.gone = true;
         match std::mem::replace(&mut flight.step, Step::Answered) {
-            Step::Script(key) => core.scripts.cancel(key, "the client is gone", core.now),
-            // The thread that has it, or would get it, sees `gone`.
-            Step::Application => flight.step = Step::Application,
-            Step::Collecting(..) | Step::ScriptQueued(..) | Step::Answered => {}
+            Step::Script(key) => core.cancel_script(key, "the client is gone"),
+            Step::ScriptQueued(..) => core.scripts.forget_waiting(connection, id),
+            Step::Application => match core.take_ready(connection, id) {
+                Some(request) => flight.request = Some(request),
+                // The thread that has it sees `gone`.
+                None => flight.step = Step::Application,
+            },
+            Step::Collecting(..) | Step::Answered => {}
         }
         self.forget_if_over(id, core);
     }
@@ -220,7 +225,7 @@ impl Connection {
             }
             Some(flight) => {
                 if let Step::Script(key) = flight.step {
-                    core.scripts.cancel(key, "its request was rejected", core.now);
+                    core.cancel_script(key, "its request was rejected");
                 }
             }
         }

@@ -128,6 +128,7 @@ impl Worker {
             listeners,
             channel,
             phase: Phase::Serving,
+            drain_deadline: None,
             waiting_for_room: 0,
         };
         state.watch_channel()?;

@@ -57,6 +57,11 @@ impl Scripts {
         self.waiting.push_back((connection, id));
     }
 
+    /// Its client has left.
+    pub fn forget_waiting(&mut self, connection: Key, id: RequestId) {
+        self.waiting.retain(|waiting| *waiting != (connection, id));
+    }
+
     /// Who may start next, if there is room. The caller starts it, or asks again if it is gone.
     pub fn next_waiting(&mut self) -> Option<(Key, RequestId)> {
         if self.may_start() { self.waiting.pop_front() } else { None }
@@ -91,8 +96,8 @@ impl Scripts {
             && let Err(error) = register(&entry.run, key, registry)
         {
             log::error!("{}: its pipes can't be watched: {error}", script.path().display());
-            entry.owner = None;
-            entry.run.cancel("its pipes can't be watched", now);
+            // Dropping it ends its process group.
+            self.running.remove(key);
             return Err(HandlerError::unavailable(error));
         }
         Ok(key)
@@ -132,10 +137,13 @@ impl Scripts {
         }
     }
 
-    pub fn cancel_all(&mut self, now: Instant) {
+    /// The worker ends: so do the process groups of its scripts, at once.
+    pub fn end_all(&mut self, now: Instant) {
         for entry in self.running.values_mut() {
             entry.run.cancel("the worker ends", now);
         }
+        self.running = Keyed::default();
+        self.waiting.clear();
     }
 
     pub fn set_output_paused(&mut self, key: Key, paused: bool) {

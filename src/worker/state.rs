@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::event::Event;
 
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub listeners: Listeners,
     pub channel: Arc<Channel>,
     pub phase: Phase,
+    /// When a drain ends whatever still runs.
+    pub drain_deadline: Option<Instant>,
     /// Application threads that wait for a slow reader.
     pub waiting_for_room: usize,
 }
@@ -76,6 +79,15 @@ impl State {
         }
         self.pump_scripts();
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
+        if self.drain_deadline.is_some_and(|deadline| self.core.now >= deadline)
+            && self.phase == Phase::Draining
+        {
+            log::warn!(
+                "--graceful-timeout is over: {} connections and their requests are cut",
+                self.connections.len()
+            );
+            self.end();
+        }
         self.ends_now();
     }
 
@@ -84,8 +96,11 @@ impl State {
         if !self.core.revisit.is_empty() || !self.core.pump.is_empty() {
             return Some(std::time::Duration::ZERO);
         }
-        let next = [self.core.timers.next(), self.listeners.retry_at()].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(std::time::Instant::now()))
+        let next = [self.core.timers.next(), self.listeners.retry_at(), self.drain_deadline]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Does something with a connection, if it is still there, and removes it if that was its end.
@@ -181,6 +196,7 @@ impl State {
             return;
         }
         self.phase = Phase::Draining;
+        self.drain_deadline = Instant::now().checked_add(self.core.config.processes.graceful_timeout);
         self.core.draining = true;
         for key in self.connections.keys() {
             self.with_connection(key, |connection, core| connection.drain(core));
@@ -192,7 +208,7 @@ impl State {
 
     fn end(&mut self) {
         self.phase = Phase::Ended;
-        self.core.scripts.cancel_all(self.core.now);
+        self.core.scripts.end_all(self.core.now);
     }
 
     fn is_drained(&self) -> bool {
@@ -206,16 +222,6 @@ impl State {
             let Some(connection) = self.connections.get_mut(job.connection) else { continue };
             let what = std::mem::take(&mut connection.spare_what);
             let Some(flight) = connection.flight(job.id) else { continue };
-            if flight.gone {
-                flight.request = Some(job.request);
-                flight.step = super::flight::Step::Answered;
-                let id = job.id;
-                self.with_connection(job.connection, |connection, core| {
-                    connection.forget_if_over(id, core);
-                    connection.settle(core)
-                });
-                continue;
-            }
             flight.hand_out(&job.request, what, now);
             connection.arm(&mut self.core);
             return Some(job);

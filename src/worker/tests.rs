@@ -276,3 +276,31 @@ fn a_client_that_left_costs_no_call() {
     assert!(worker.entered.try_recv().is_err(), "the request whose client had left was run");
     assert!(began.elapsed() < PATIENCE);
 }
+
+#[test]
+fn a_script_ends_when_its_client_leaves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("sleep");
+    std::fs::write(&script, "#!/bin/sh\necho $$ > pid\nexec sleep 1000\n").expect("written");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let option = format!("/cgi-bin={}", dir.path().display());
+    let worker = Running::start(&["--cgi", &option]);
+    let mut client = worker.connect();
+    client.write_all(b"GET /cgi-bin/sleep HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    let read_pid = || std::fs::read_to_string(dir.path().join("pid")).ok()?.trim().parse::<i32>().ok();
+    let pid = until(read_pid);
+    drop(client);
+    until(|| (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+}
+
+/// Waits until `look` finds something.
+fn until<T>(look: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "it did not come");
+        std::thread::yield_now();
+    }
+}
