@@ -1,3 +1,5 @@
+//! Local redirects of scripts: what the second request is told.
+
 use super::*;
 
 /// A POST to a script, as the handler leaves it.

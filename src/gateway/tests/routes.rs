@@ -1,3 +1,5 @@
+//! Mounts, scripts that a web server names, and files.
+
 use super::*;
 
 #[test]
