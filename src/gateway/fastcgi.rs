@@ -166,12 +166,13 @@ impl<'a> Told<'a> {
     /// | nginx; Apache's ProxyPass; HAProxy | the whole path | none |
     /// | nginx with `fastcgi_split_path_info`; Apache's SetHandler; lighttpd; Caddy | its first part | the rest |
     /// | nginx with `fastcgi_param PATH_INFO $fastcgi_script_name` | the whole path, or empty | the whole path |
+    /// | nginx with `location ~ ^/app(/.*)` and `fastcgi_param PATH_INFO $1` | the whole path | its end |
     /// | nginx with `fastcgi_param SCRIPT_NAME /app` | the first part | none |
     /// | Apache with `proxy-fcgi-pathinfo` | cut at a wrong place | the rest, still encoded |
     ///
     /// SCRIPT_NAME and PATH_INFO together come first: the web server has decoded them, and its rewrites and error
     /// documents show there, while REQUEST_URI stays what the client wrote. REQUEST_URI decides where the two are
-    /// missing, or where it shows that they do not add up, as in the last three rows.
+    /// missing, or where it shows that they do not add up, as in the last four rows.
     fn path(&self, meta: &mut MetaVariables) -> Result<ToldPath, path::PathError> {
         use KnownName::*;
         let script_name = self.get(ScriptName).unwrap_or_default();
@@ -197,6 +198,11 @@ impl<'a> Told<'a> {
             script_name == path_info && (path == Some(path_info) || document_uri == Some(path_info));
         if is_twice {
             return ToldPath::join(path_info, b"", meta);
+        }
+        let is_end_of_whole =
+            path_info.starts_with(b"/") && path == Some(script_name) && script_name.ends_with(path_info);
+        if is_end_of_whole {
+            return ToldPath::join(&script_name[..script_name.len() - path_info.len()], path_info, meta);
         }
         let is_unsplit =
             |path| path_info.is_empty() && document_uri == Some(path) && is_above(script_name, path);

@@ -1,3 +1,5 @@
+//! Requests of FastCGI web servers.
+
 use super::*;
 
 fn named(pairs: &[(&str, &str)]) -> (String, MetaVariables) {
@@ -40,6 +42,7 @@ fn the_path_is_derived_from_what_each_web_server_sends() {
         ("nginx, rewritten upwards", ["/app/x", "/app", "-", "/app"], "app 1", "/app", ""),
         ("nginx, error page", ["/app/missing", "/error", "-", "/error"], "app 0", "", "/error"),
         ("nginx, PATH_INFO whole", ["/app/x", "/app/x", "/app/x", "/app/x"], "app 1", "/app", "/x"),
+        ("nginx, PATH_INFO the end", ["/app/x/y", "/app/x/y", "/y", "/app/x/y"], "app 1", "/app", "/x/y"),
         ("the same, rewritten", ["/old", "/app/x", "/app/x", "/app/x"], "app 1", "/app", "/x"),
         ("a path that repeats", ["/app/app", "/app", "/app", "/app"], "app 1", "/app", "/app"),
         ("nginx, SCRIPT_NAME alone", ["/app/x", "/app", "-", "/app/x"], "app 1", "/app", "/x"),

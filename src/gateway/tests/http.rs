@@ -1,3 +1,5 @@
+//! Requests of HTTP listeners.
+
 use super::*;
 
 fn named(method: &str, target: &str, fields: &[(&str, &str)]) -> (String, MetaVariables) {
