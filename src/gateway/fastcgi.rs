@@ -291,11 +291,16 @@ fn push_content_length(told: &Told<'_>, body: BodyLength, meta: &mut MetaVariabl
 /// HTTP_* and the names that we do not know.
 fn push_pairs(head: &RequestHead, meta: &mut MetaVariables) -> Result<(), Refusal> {
     for (index, (name, value)) in head.iter().enumerate() {
-        let is_ours = KnownName::of(name).is_some_and(|known| !known.is_field());
-        if is_ours || !is_passed(name) {
+        let known = KnownName::of(name);
+        // Known fields need no look at their letters.
+        let is_wanted = match known {
+            Some(known) => known.is_field(),
+            None => is_passed(name),
+        };
+        if !is_wanted {
             continue;
         }
-        let Pushed::Again(at) = meta.push_pair(name, value) else { continue };
+        let Pushed::Again(at) = meta.push_pair(known, name, value) else { continue };
         let Some(field) = name.strip_prefix(b"HTTP_") else {
             meta.set(name, value);
             continue;

@@ -118,7 +118,9 @@ fn push_fields(
                 (value, meta.push_field(name, value))
             }
             12 if is_named(b"content-type") && value.is_empty() => continue,
-            12 if is_named(b"content-type") => (value, meta.push_pair(b"CONTENT_TYPE", value)),
+            12 if is_named(b"content-type") => {
+                (value, meta.push_pair(Some(KnownName::ContentType), b"CONTENT_TYPE", value))
+            }
             // Comes from the body's real length.
             14 if is_named(b"content-length") => continue,
             _ => (value, meta.push_field(name, value)),

@@ -63,7 +63,6 @@ known_names! {
     HttpXForwardedHost = "HTTP_X_FORWARDED_HOST",
     HttpXRealIp = "HTTP_X_REAL_IP",
     HttpXRequestId = "HTTP_X_REQUEST_ID",
-    HttpTransferEncoding = "HTTP_TRANSFER_ENCODING",
     GatewayInterface = "GATEWAY_INTERFACE",
     ServerSoftware = "SERVER_SOFTWARE",
     ServerAddr = "SERVER_ADDR",

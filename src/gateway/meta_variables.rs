@@ -157,9 +157,9 @@ impl MetaVariables {
         }
     }
 
-    /// Appends a name-value pair as it is.
-    pub(super) fn push_pair(&mut self, name: &[u8], value: &[u8]) -> Pushed {
-        match KnownName::of(name) {
+    /// Appends a name-value pair as it is; `known` is what [`KnownName::of`] says of the name.
+    pub(super) fn push_pair(&mut self, known: Option<KnownName>, name: &[u8], value: &[u8]) -> Pushed {
+        match known {
             Some(known) => self.push_once(StoredName::Known(known), value),
             None => {
                 let name = StoredName::Other(self.store(name));
@@ -327,7 +327,7 @@ mod tests {
         meta.join(0, b", ", [b"en".as_slice(), b"fr"].into_iter());
         assert_eq!(meta.push_field(b"ACCEPT-LANGUAGE", b"fr"), Pushed::Joined);
         assert_eq!(meta.push_field(b"x-other", b"2"), Pushed::Again(1));
-        assert_eq!(meta.push_pair(b"HTTP_X_OTHER", b"2"), Pushed::Again(1));
+        assert_eq!(meta.push_pair(None, b"HTTP_X_OTHER", b"2"), Pushed::Again(1));
         assert_eq!(all(&meta), [("HTTP_ACCEPT_LANGUAGE", "de, en, fr"), ("HTTP_X_OTHER", "1")]);
     }
 
