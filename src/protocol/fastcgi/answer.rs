@@ -39,23 +39,21 @@ impl Answers {
     }
 
     pub(super) fn head(&mut self, request_id: u16, head: &ResponseHead) {
-        // Always a Status: without it Apache's mod_proxy_fcgi makes 200 of a bare Location.
         let mut small = [0; 40];
+        self.stdout(request_id, head.lines());
+        if let Some(length) = head.content_length {
+            let line = text(&mut small, format_args!("Content-Length: {length}\r\n"));
+            self.stdout(request_id, line);
+        }
+        // Always a Status: without it Apache's mod_proxy_fcgi makes 200 of a bare Location. And at the end: HAProxy makes
+        // 302 of every Location that comes after it.
         let status = text(&mut small, format_args!("Status: {:03}", head.status));
         self.stdout(request_id, status);
         if !head.reason().is_empty() {
             self.stdout(request_id, b" ");
             self.stdout(request_id, head.reason());
         }
-        self.stdout(request_id, b"\r\n");
-        self.stdout(request_id, head.lines());
-        match head.content_length {
-            Some(length) => {
-                let line = text(&mut small, format_args!("Content-Length: {length}\r\n\r\n"));
-                self.stdout(request_id, line);
-            }
-            None => self.stdout(request_id, b"\r\n"),
-        }
+        self.stdout(request_id, b"\r\n\r\n");
     }
 
     /// Bytes of the response, in as few records as possible.

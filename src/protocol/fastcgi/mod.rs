@@ -65,7 +65,7 @@
 //!         other => unreachable!("{other:?}"),
 //!     }
 //! }
-//! assert_eq!(answer, b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nHello");
+//! assert_eq!(answer, b"Content-Type: text/plain\r\nStatus: 200 OK\r\n\r\nHello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -34,6 +34,8 @@ fn heads_are_written_in_the_form_of_cgi() {
     full.push(b"Content-Type", b"text/plain").expect("valid");
     full.push(b"Content-Length", b"3").expect("valid");
     full.close = true;
+    let mut moved = ResponseHead::new(301);
+    moved.push(b"Location", b"/new").expect("valid");
     let mut without_reason = ResponseHead::default();
     without_reason.start(299, b"");
     let mut to_head = ResponseHead::new(200);
@@ -44,10 +46,12 @@ fn heads_are_written_in_the_form_of_cgi() {
         (
             "fields",
             full,
-            b"Status: 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc",
+            b"Content-Type: text/plain\r\nContent-Length: 3\r\nStatus: 404 Not Found\r\n\r\nabc",
         ),
+        // HAProxy takes the last of Status and Location for the status.
+        ("location", moved, b"Location: /new\r\nStatus: 301 Moved Permanently\r\n\r\nabc"),
         ("no reason", without_reason, b"Status: 299\r\n\r\nabc"),
-        ("no body", to_head, b"Status: 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n"),
+        ("no body", to_head, b"Content-Length: 18446744073709551615\r\nStatus: 200 OK\r\n\r\n"),
     ] {
         let mut peer = begun(true);
         peer.send(1, ResponsePart::Head(&head));
