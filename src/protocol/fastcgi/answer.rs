@@ -116,6 +116,12 @@ impl Answers {
         self.output.copy(&bytes);
     }
 
+    /// A header of a version that does not exist: whoever reads it knows that the connection is broken.
+    pub(super) fn no_record(&mut self) {
+        self.last = None;
+        self.output.copy(&[0; HEADER_LENGTH]);
+    }
+
     /// END_REQUEST without an answer: refused, or aborted.
     pub(super) fn refuse(&mut self, request_id: u16, status: ProtocolStatus) -> Result<(), ProtocolError> {
         let end = EndRequest { app_status: 0, protocol_status: status };

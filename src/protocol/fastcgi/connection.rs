@@ -358,6 +358,9 @@ impl Connection {
 
     /// nginx takes END_REQUEST for the end of a complete answer, so it is not sent. Only when other requests would
     /// suffer from a connection that ends at once, it is, with a status that says that something failed.
+    ///
+    /// Where the connection is not kept, nginx takes its end for that of the answer too. No record can tell it better, so
+    /// what it gets is none.
     fn break_off(&mut self, index: usize) {
         self.closing = true;
         let is_alone = self.requests.len() == 1;
@@ -365,6 +368,9 @@ impl Connection {
         if is_alone {
             // What is broken ends now, whatever the peer still sends.
             request.stdin_has_ended = true;
+            if !request.keep_conn {
+                self.answers.no_record();
+            }
         } else {
             self.answers.end(request.wire_id(), request.stderr_is_open, 1);
         }
