@@ -11,6 +11,7 @@
 //! | GATEWAY_INTERFACE, SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED, CONTENT_LENGTH, HTTPS, REQUEST_SCHEME | computed |
 //! | empty CONTENT_TYPE, SERVER_NAME, SERVER_PORT, … | as if they were not there |
 //! | REMOTE_USER, REDIRECT_REMOTE_USER | only with a type of authentication beside it, or `--trust-remote-user` |
+//! | AUTH_TYPE of HAProxy, and so REMOTE_USER | only with `--trust-remote-user` |
 //! | a name that comes twice | HTTP_*: joined or refused as HTTP fields are; else the last one, as `fastcgi_param` means |
 //! | everything else | passed: SSL_*, REDIRECT_*, and what the operator has the web server send |
 //!
@@ -69,15 +70,19 @@ impl Gateway {
         super::push_scheme(is_https, meta);
         told.push_server(is_https, endpoint, meta);
         push_content_length(told, body, meta);
-        for name in [ContentType, AuthType, DocumentRoot] {
-            if let Some(value) = told.get(name) {
+        let auth_type = told.get(AuthType).filter(|_| self.trusts_remote_user || !told.is_haproxy());
+        let root = told.get(DocumentRoot);
+        for (name, value) in
+            [(ContentType, told.get(ContentType)), (AuthType, auth_type), (DocumentRoot, root)]
+        {
+            if let Some(value) = value {
                 meta.push(name, value);
             }
         }
-        if let Some(root) = self.document_root.as_ref().filter(|_| told.get(DocumentRoot).is_none()) {
+        if let Some(root) = self.document_root.as_ref().filter(|_| root.is_none()) {
             meta.push(DocumentRoot, root);
         }
-        let is_authenticated = told.get(AuthType).is_some() || self.trusts_remote_user;
+        let is_authenticated = auth_type.is_some() || self.trusts_remote_user;
         if let Some(user) = told.get(RemoteUser).filter(|_| is_authenticated) {
             meta.push(RemoteUser, user);
         }
@@ -232,6 +237,11 @@ impl<'a> Told<'a> {
         }
     }
 
+    /// HAProxy makes AUTH_TYPE and REMOTE_USER of an Authorization field, whether or not it has checked the password.
+    fn is_haproxy(&self) -> bool {
+        self.get(KnownName::ServerSoftware).is_some_and(|software| software.starts_with(b"HAProxy"))
+    }
+
     /// What HTTPS says, or else REQUEST_SCHEME: stock nginx sends its own scheme as REQUEST_SCHEME, and an operator who
     /// knows better adds HTTPS. `None` if neither is there.
     fn is_https(&self) -> Option<bool> {
@@ -241,7 +251,7 @@ impl<'a> Told<'a> {
         https.or_else(|| self.get(KnownName::RequestScheme).map(|value| is_one_of(value, &[b"https"])))
     }
 
-    /// SERVER_NAME, SERVER_PORT and SERVER_ADDR: nginx without a `server_name` sends an empty one.
+    /// SERVER_NAME, SERVER_PORT and SERVER_ADDR: nginx without a `server_name` sends an empty one, HAProxy the whole Host.
     fn push_server(&self, is_https: bool, endpoint: &Endpoint, meta: &mut MetaVariables) {
         use KnownName::*;
         let address = self.get(ServerAddr);
@@ -249,7 +259,8 @@ impl<'a> Told<'a> {
             meta.push(ServerAddr, address);
         }
         let host = self.get(HttpHost).and_then(parse_authority);
-        match (self.get(ServerName).or(host.map(|(name, _)| name)), address) {
+        let named = self.get(ServerName).map(|name| parse_authority(name).map_or(name, |(name, _)| name));
+        match (named.or(host.map(|(name, _)| name)), address) {
             (Some(name), _) => meta.push(ServerName, name),
             // RFC 3875 §4.1.14 wants brackets around IPv6.
             (None, Some(v6)) if v6.contains(&b':') => meta.push(ServerName, &[b"[", v6, b"]"].concat()),

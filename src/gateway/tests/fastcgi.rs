@@ -218,6 +218,9 @@ fn a_web_server_that_says_little_gets_the_missing_variables_filled_in() {
         (vec![("HTTP_HOST", "h:82")], ["h", "82"]),
         (vec![("HTTP_HOST", "h"), ("HTTPS", "on")], ["h", "443"]),
         (vec![("SERVER_NAME", "s"), ("HTTP_HOST", "h:82"), ("SERVER_PORT", "83")], ["s", "83"]),
+        (vec![("SERVER_NAME", "h:84"), ("HTTP_HOST", "h:84"), ("SERVER_PORT", "85")], ["h", "85"]),
+        (vec![("SERVER_NAME", "[2001:db8::1]:84")], ["[2001:db8::1]", "80"]),
+        (vec![("SERVER_NAME", "2001:db8::1")], ["2001:db8::1", "80"]),
         (vec![("HTTP_HOST", "not a host")], ["127.0.0.1", "8000"]),
     ] {
         let (_, meta) = named(&pairs);
@@ -264,11 +267,18 @@ fn remote_user_is_believed_only_with_a_type_of_authentication_or_if_trusted() {
     assert_eq!(read(&meta), [true, true]);
     let (_, meta) = named(&[user[0], user[1], ("REDIRECT_AUTH_TYPE", "Basic")]);
     assert_eq!(read(&meta), [false, true]);
+    let haproxy = [user[0], user[1], ("AUTH_TYPE", "Basic"), ("SERVER_SOFTWARE", "HAProxy 2.6.12")];
+    let (_, meta) = named(&haproxy);
+    assert_eq!(read(&meta), [false, false], "HAProxy has not checked anything");
+    assert_eq!(value(&meta, "AUTH_TYPE"), None);
     let gateway = Gateway { trusts_remote_user: true, ..gateway() };
-    let mut meta = MetaVariables::default();
-    let head = fastcgi_head(&[("REQUEST_METHOD", "GET"), user[0], user[1]]);
-    routed(&gateway, &head, &mut meta);
-    assert_eq!(read(&meta), [true, true]);
+    for (more, auth_type) in [(&user[..], None), (&haproxy, Some("Basic"))] {
+        let mut meta = MetaVariables::default();
+        let head = fastcgi_head(&[&[("REQUEST_METHOD", "GET")], more].concat());
+        routed(&gateway, &head, &mut meta);
+        assert_eq!(read(&meta), [true, true]);
+        assert_eq!(value(&meta, "AUTH_TYPE"), auth_type);
+    }
 }
 
 #[test]
