@@ -65,9 +65,12 @@ impl Socket {
                 Piece::File { .. } if file_bytes >= MOST_FILE_BYTES => return Ok(Written::Yielded),
                 Piece::File { file, offset, length } => {
                     let wanted = length.min(MOST_FILE_BYTES) as usize;
-                    let sent = sendfile64(&*self, file, Some(&mut (offset as i64)), wanted)?;
-                    // A file that became shorter than announced: what was promised can't be sent.
-                    if sent == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
+                    match sendfile64(&*self, file, Some(&mut (offset as i64)), wanted) {
+                        // A file that became shorter than announced: what was promised can't be sent.
+                        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+                        Ok(sent) => Ok(sent),
+                        Err(error) => Err(error.into()),
+                    }
                 }
                 Piece::Bytes(_) => self.write_slices(output),
             };

@@ -14,5 +14,6 @@ mod http;
 mod limits;
 mod own_tools;
 mod processes;
+mod relief;
 mod security;
 mod wsgi;
