@@ -28,6 +28,8 @@ pub struct Environs {
     template: Py<PyDict>,
     /// The variables of the previous request, in their order.
     entries: Vec<Entry>,
+    /// The same as they came.
+    previous: MetaVariables,
     scheme: Scheme,
     /// The template is that of a whole request, not of one that failed on the way.
     is_complete: bool,
@@ -66,6 +68,7 @@ impl Environs {
             template: constants.copy()?.unbind(),
             constants: constants.unbind(),
             entries: Vec::new(),
+            previous: MetaVariables::default(),
             scheme: Scheme::Http,
             is_complete: false,
             names: Names::new(py),
@@ -83,26 +86,25 @@ impl Environs {
 
     /// A new dict, which belongs to the application.
     pub fn make<'py>(&mut self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyDict>> {
-        let length = content_length(request);
-        let variables = || variables(request, length.as_deref());
-        let could_update = std::mem::take(&mut self.is_complete) && self.update(py, variables())?;
+        let could_update = std::mem::take(&mut self.is_complete) && self.update(py, &request.meta)?;
         if !could_update {
-            self.rebuild(py, variables())?;
+            self.rebuild(py, &request.meta)?;
         }
+        self.previous.clone_from(&request.meta);
         self.set_scheme(py, Scheme::of(&request.meta))?;
         self.is_complete = true;
         self.template.bind(py).copy()
     }
 
     /// Brings the template from the previous request to this one; false if the names are not the same.
-    fn update<'a>(
-        &mut self,
-        py: Python<'_>,
-        variables: impl Iterator<Item = (Name<'a>, &'a [u8])>,
-    ) -> PyResult<bool> {
+    fn update(&mut self, py: Python<'_>, meta: &MetaVariables) -> PyResult<bool> {
         let template = self.template.bind(py);
         let mut entries = self.entries.iter_mut();
-        for (name, bytes) in variables {
+        for (name, bytes, is_same) in meta.iter_since(&self.previous) {
+            if is_same {
+                entries.next();
+                continue;
+            }
             match (name, entries.next()) {
                 (Name::Known(name), Some(Entry::Known(known))) if name == *known => {
                     if let Some(object) = renew(py, &mut self.values[name.index()], bytes)? {
@@ -122,15 +124,11 @@ impl Environs {
     }
 
     /// Makes the template anew.
-    fn rebuild<'a>(
-        &mut self,
-        py: Python<'_>,
-        variables: impl Iterator<Item = (Name<'a>, &'a [u8])>,
-    ) -> PyResult<()> {
+    fn rebuild(&mut self, py: Python<'_>, meta: &MetaVariables) -> PyResult<()> {
         let template = self.constants.bind(py).copy()?;
         self.scheme = Scheme::Http;
         self.entries.clear();
-        for (name, bytes) in variables {
+        for (name, bytes) in meta.iter() {
             match name {
                 Name::Known(name) => {
                     renew(py, &mut self.values[name.index()], bytes)?;
@@ -157,23 +155,6 @@ impl Environs {
         }
         Ok(())
     }
-}
-
-const CONTENT_LENGTH: Name<'static> = Name::Known(KnownName::ContentLength);
-
-/// That of the body which is really there: what came chunked has one too, and an empty value, as nginx sends it, is
-/// none.
-fn content_length(request: &Request) -> Option<String> {
-    let is_announced = || request.meta.known(KnownName::ContentLength).is_some_and(|value| !value.is_empty());
-    (!request.body.is_empty() || is_announced()).then(|| request.body.len().to_string())
-}
-
-fn variables<'a>(
-    request: &'a Request,
-    content_length: Option<&'a str>,
-) -> impl Iterator<Item = (Name<'a>, &'a [u8])> {
-    let others = request.meta.iter().filter(|(name, _)| *name != CONTENT_LENGTH);
-    others.chain(content_length.map(|length| (CONTENT_LENGTH, length.as_bytes())))
 }
 
 /// Puts the object for `bytes` into `slot`. Returns it if it is another one than before.

@@ -31,7 +31,20 @@ impl Gateway {
         meta: &mut MetaVariables,
     ) -> Result<Route, Refusal> {
         let told = Told::read(head);
-        told.push_request(endpoint, meta);
+        let route = self.name_fastcgi(&told, head, endpoint, meta);
+        // Last, and also for a request that is refused: see `route_http`.
+        told.push_remote(endpoint, meta);
+        route
+    }
+
+    fn name_fastcgi(
+        &self,
+        told: &Told<'_>,
+        head: &RequestHead,
+        endpoint: &Endpoint,
+        meta: &mut MetaVariables,
+    ) -> Result<Route, Refusal> {
+        told.push_request(meta);
         if told.holds_nul {
             return Err(wrong("a name-value pair holds a NUL"));
         }
@@ -39,9 +52,9 @@ impl Gateway {
         if !is_token(method) {
             return Err(wrong("REQUEST_METHOD is not a method"));
         }
-        let route = self.locate_told(&told, meta)?;
+        let route = self.locate_told(told, meta)?;
         push_pairs(head, meta)?;
-        self.push_told(&told, head.body, endpoint, meta);
+        self.push_told(told, head.body, endpoint, meta);
         route.ok_or_else(super::no_mount)
     }
 
@@ -218,7 +231,7 @@ impl<'a> Told<'a> {
     }
 
     /// What tells of the request in the access log, also when it is refused.
-    fn push_request(&self, endpoint: &Endpoint, meta: &mut MetaVariables) {
+    fn push_request(&self, meta: &mut MetaVariables) {
         use KnownName::*;
         for name in [RequestMethod, RequestUri] {
             if let Some(value) = self.get(name) {
@@ -226,6 +239,11 @@ impl<'a> Told<'a> {
             }
         }
         meta.push(ServerProtocol, self.get(ServerProtocol).unwrap_or(b"HTTP/1.1"));
+    }
+
+    /// REMOTE_ADDR and REMOTE_PORT.
+    fn push_remote(&self, endpoint: &Endpoint, meta: &mut MetaVariables) {
+        use KnownName::*;
         match self.get(RemoteAddr) {
             None => super::push_remote(endpoint, meta),
             Some(address) => {

@@ -26,12 +26,25 @@ impl Gateway {
         endpoint: &Endpoint,
         meta: &mut MetaVariables,
     ) -> Result<Route, Refusal> {
+        let route = self.name_http(head, line, endpoint, meta);
+        // Last: it differs from connection to connection, and what comes before mostly does not
+        // (`MetaVariables::iter_since`). Also for a request that is refused, for the access log.
+        super::push_remote(endpoint, meta);
+        route
+    }
+
+    fn name_http(
+        &self,
+        head: &RequestHead,
+        line: &RequestLine,
+        endpoint: &Endpoint,
+        meta: &mut MetaVariables,
+    ) -> Result<Route, Refusal> {
         let raw_target = line.target.of(&head.bytes);
         meta.push(KnownName::RequestMethod, line.method.of(&head.bytes));
         let target = Target::parse(raw_target);
         push_request_uri(target.as_ref().map_or(raw_target, |target| target.uri), meta);
         meta.push(KnownName::ServerProtocol, protocol(line.version));
-        super::push_remote(endpoint, meta);
         let target = target?;
         let route = self.locate(line.method.of(&head.bytes), &target, meta)?;
         meta.push(KnownName::QueryString, target.query);

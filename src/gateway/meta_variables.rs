@@ -44,7 +44,7 @@ struct Entry {
 /// The meta-variables of one request, each name once, in the order in which they were set.
 ///
 /// Values are bytes without NUL. Cleared and filled again, it costs no allocation.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct MetaVariables {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -57,6 +57,20 @@ const ABSENT: u32 = u32::MAX;
 impl Default for MetaVariables {
     fn default() -> Self {
         MetaVariables { bytes: Vec::new(), entries: Vec::new(), places: [ABSENT; KnownName::COUNT] }
+    }
+}
+
+impl Clone for MetaVariables {
+    fn clone(&self) -> Self {
+        let MetaVariables { bytes, entries, places } = self;
+        MetaVariables { bytes: bytes.clone(), entries: entries.clone(), places: *places }
+    }
+
+    /// Uses the buffers that are there.
+    fn clone_from(&mut self, from: &Self) {
+        self.bytes.clone_from(&from.bytes);
+        self.entries.clone_from(&from.entries);
+        self.places = from.places;
     }
 }
 
@@ -137,6 +151,22 @@ impl MetaVariables {
 
     pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, &[u8])> {
         self.entries.iter().map(|entry| (self.name(entry), self.slice(&entry.value)))
+    }
+
+    /// Names and values, and for each whether it surely is what it was at the same place of `before`. Only what both
+    /// arenas begin with is compared, at once: most requests of a connection differ in few variables.
+    pub fn iter_since<'a>(
+        &'a self,
+        before: &'a MetaVariables,
+    ) -> impl Iterator<Item = (Name<'a>, &'a [u8], bool)> {
+        let same_bytes = common_prefix(&self.bytes, &before.bytes) as u32;
+        self.entries.iter().enumerate().map(move |(index, entry)| {
+            let is_same = entry.value.end <= same_bytes
+                && before.entries.get(index).is_some_and(|old| {
+                    old.value == entry.value && same_name(&old.name, &entry.name, same_bytes)
+                });
+            (self.name(entry), self.slice(&entry.value), is_same)
+        })
     }
 
     /// Appends a field of an HTTP request under its name of RFC 3875 §4.1.18: `HTTP_`, then the name in upper case with
@@ -290,6 +320,21 @@ pub(super) enum Pushed {
     Joined,
 }
 
+fn same_name(a: &StoredName, b: &StoredName, same_bytes: u32) -> bool {
+    match (a, b) {
+        (StoredName::Known(a), StoredName::Known(b)) => a == b,
+        (StoredName::Other(a), StoredName::Other(b)) => a == b && a.end <= same_bytes,
+        _ => false,
+    }
+}
+
+/// How many bytes both begin with, in whole words.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (a, _) = a.as_chunks::<8>();
+    let (b, _) = b.as_chunks::<8>();
+    8 * a.iter().zip(b).take_while(|(a, b)| u64::from_ne_bytes(**a) == u64::from_ne_bytes(**b)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,5 +384,36 @@ mod tests {
             Err("why")
         });
         assert_eq!((refused, meta.bytes.len()), (Err("why"), 0));
+    }
+
+    #[test]
+    fn what_is_told_to_be_the_same_is_the_same() {
+        let meta = |path: &[u8], other: &[u8], port: &[u8]| {
+            let mut meta = MetaVariables::default();
+            meta.push(KnownName::RequestMethod, b"GET");
+            meta.push(KnownName::PathInfo, path);
+            meta.set(b"HTTP_X_OTHER", other);
+            meta.push(KnownName::RemotePort, port);
+            meta
+        };
+        let before = meta(b"/a/long/path", b"a value", b"40000");
+        for (path, other, port) in [
+            (b"/a/long/path".as_slice(), b"a value".as_slice(), b"40000".as_slice()),
+            (b"/a/long/path", b"a value", b"40001"),
+            (b"/a/long/path", b"another", b"40000"),
+            (b"/b/long/path", b"a value", b"40000"),
+            (b"/a/long", b"a value", b"40000"),
+            (b"", b"", b""),
+        ] {
+            let now = meta(path, other, port);
+            for ((name, value, is_same), (old_name, old)) in now.iter_since(&before).zip(before.iter()) {
+                assert!(!is_same || (name, value) == (old_name, old), "{name:?}");
+            }
+            let mut none = MetaVariables::default();
+            assert!(now.iter_since(&none).all(|(_, _, is_same)| !is_same));
+            none.clear();
+        }
+        let same = before.iter_since(&before).filter(|(_, _, is_same)| *is_same).count();
+        assert!(same >= 2, "{same} of 4: the last bytes may be less than a word");
     }
 }

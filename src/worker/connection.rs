@@ -208,7 +208,8 @@ impl Connection {
         Fate::Keep
     }
 
-    fn write(&mut self, core: &mut Core) {
+    /// Writes what waits, as far as the peer takes it.
+    pub fn write(&mut self, core: &mut Core) {
         let output = self.protocol.output();
         let Some(socket) = self.socket.as_mut().filter(|_| !output.is_empty()) else {
             self.blocked_since = None;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::answer::Block;
+use super::connection::Fate;
 use super::flight::Job;
 use super::keyed::Key;
 use crate::protocol::{RequestId, ResponseHead};
@@ -154,6 +155,11 @@ impl<'a> Response<'a> {
                     connection.send_end(id, core);
                 }
                 flow = if open { Flow::Continue } else { Flow::Stop };
+            }
+            if end {
+                // The application returns next, and the connection is settled then.
+                connection.write(core);
+                return Fate::Keep;
             }
             let fate = connection.settle(core);
             if flow == Flow::Continue && connection.backlog() >= most {
