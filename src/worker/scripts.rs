@@ -107,6 +107,12 @@ impl Scripts {
         self.running.get(key).is_none_or(|entry| entry.run.wants_input())
     }
 
+    /// The connection whose body a script takes more of.
+    pub fn hungry_owner(&self, key: Key) -> Option<Key> {
+        let entry = self.running.get(key)?;
+        entry.owner.filter(|_| entry.run.wants_input()).map(|(connection, _)| connection)
+    }
+
     pub fn feed_chunk(&mut self, key: Key, chunk: Bytes) {
         if let Some(entry) = self.running.get_mut(key) {
             entry.run.feed(chunk);

@@ -139,6 +139,8 @@ impl State {
             touched = Some(connection);
             self.say(connection, id, event);
         }
+        // It says nothing while it reads: its connection goes on all the same, once there is room for more of the body.
+        let touched = touched.or_else(|| self.core.scripts.hungry_owner(key));
         self.core.scripts.settle(key, &mut self.core.timers);
         if let Some(connection) = touched {
             self.with_connection(connection, |connection, core| connection.advance(core));

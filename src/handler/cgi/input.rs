@@ -40,8 +40,9 @@ impl Input {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
+    /// False: whoever feeds should wait. Once the body is complete there is nothing to wait for.
     pub fn wants_more(&self) -> bool {
-        !self.finished && self.waiting_bytes < MAX_WAITING_BYTES
+        self.finished || self.waiting_bytes < MAX_WAITING_BYTES
     }
 
     /// The script has taken everything, and the body goes on.
