@@ -70,6 +70,10 @@ fn leave_signals_to_the_interpreter() {
 fn relieve(shared: &Shared) -> io::Result<()> {
     {
         let mut state = shared.lock();
+        if shared.seat.taken.load(Ordering::Acquire) {
+            // Just now. It has looked whether listeners were held back, and would not look again before its next turn.
+            return Ok(());
+        }
         // A connection that is accepted now would wait for this worker's application; another worker may be free.
         state.listeners.held_back = shared.config.processes.workers > 1;
         state.watch_busy_connections();
