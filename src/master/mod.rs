@@ -156,8 +156,14 @@ impl Master {
         let now = Instant::now();
         let actions = match wish {
             Wish::Reload => self.workers.reload(now),
-            Wish::StopGracefully => self.workers.stop_gracefully(now),
-            Wish::StopFast => self.workers.stop_fast(now),
+            Wish::StopGracefully => {
+                self.sockets.close();
+                self.workers.stop_gracefully(now)
+            }
+            Wish::StopFast => {
+                self.sockets.close();
+                self.workers.stop_fast(now)
+            }
             Wish::OneMore => self.workers.change_count(true, now),
             Wish::OneLess => self.workers.change_count(false, now),
             Wish::ReopenLogs => return self.reopen_logs(end),

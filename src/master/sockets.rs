@@ -22,6 +22,14 @@ pub(crate) struct Sockets {
     _paths: Vec<OwnedPath>,
 }
 
+impl Sockets {
+    /// No process is started any more. Once the workers have closed theirs too, new connections are refused, and a
+    /// client turns elsewhere at once instead of waiting for somebody who takes no more.
+    pub(crate) fn close(&mut self) {
+        self.descriptors.clear();
+    }
+}
+
 /// Listeners that another program has opened: systemd, a web server, spawn-fcgi.
 #[derive(Debug)]
 pub(crate) struct Inherited(BTreeMap<RawFd, OwnedFd>);

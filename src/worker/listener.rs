@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
@@ -12,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use crate::config::{ListenerProtocol, StartupError};
 use crate::gateway::{Endpoint, Peer};
 use crate::protocol::fastcgi::{self, WebServerAddrs};
-use crate::protocol::{Limits, http1};
+use crate::protocol::http1;
 use crate::sys::epoll;
 
 use super::connection::Connection;
@@ -83,15 +82,23 @@ impl Listeners {
         self.retry_at
     }
 
-    /// Accepts while there is room, and only then: a listener that is watched in vain would keep the loop awake.
+    /// Accepts while there is room, and only then: a listener that is watched in vain would keep the loop awake. A
+    /// worker that drains accepts never again.
     pub fn update(&mut self, core: &mut Core, connections: usize, phase: Phase) {
         if self.retry_at.is_some_and(|at| core.now >= at) {
             self.retry_at = None;
         }
-        let wanted = phase == Phase::Serving
-            && !self.held_back
-            && self.retry_at.is_none()
-            && connections < core.config.limits.max_connections;
+        if phase != Phase::Serving {
+            // A closed descriptor leaves the poll by itself, unless another process still holds the socket.
+            self.watch(false);
+            return self.all.clear();
+        }
+        let wanted =
+            !self.held_back && self.retry_at.is_none() && connections < core.config.limits.max_connections;
+        self.watch(wanted);
+    }
+
+    fn watch(&mut self, wanted: bool) {
         if wanted == self.accepting {
             return;
         }
@@ -129,7 +136,7 @@ impl Listeners {
                     );
                     return None;
                 }
-                let protocol = protocol(listener.protocol, &core.limits, core.now);
+                let protocol = protocol(listener.protocol, core);
                 Some(Accepted { socket, protocol, endpoint })
             }
             Err(error) => {
@@ -185,12 +192,26 @@ fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, Startup
     Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
 }
 
-fn protocol(which: ListenerProtocol, limits: &Arc<Limits>, now: Instant) -> Protocol {
+fn protocol(which: ListenerProtocol, core: &Core) -> Protocol {
     match which {
-        ListenerProtocol::Http => Protocol::Http(Box::new(http1::Connection::new(limits.clone(), now))),
-        ListenerProtocol::FastCgi => {
-            Protocol::FastCgi(Box::new(fastcgi::Connection::new(limits.clone(), now)))
+        ListenerProtocol::Http => {
+            Protocol::Http(Box::new(http1::Connection::new(core.limits.clone(), core.now)))
         }
+        ListenerProtocol::FastCgi => {
+            let mut connection = fastcgi::Connection::new(core.limits.clone(), core.now);
+            connection.set_capabilities(capabilities(core));
+            Protocol::FastCgi(Box::new(connection))
+        }
+    }
+}
+
+/// What all workers together accept.
+fn capabilities(core: &Core) -> fastcgi::Capabilities {
+    let connections = core.config.limits.max_connections.saturating_mul(core.config.processes.workers.into());
+    let requests = connections.saturating_mul(core.limits.max_requests);
+    fastcgi::Capabilities {
+        max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
     }
 }
 
