@@ -238,10 +238,15 @@ fn files_are_short_enough_to_be_read() {
     for folder in ["src", "python/src", "tests"] {
         for source in sources(folder) {
             let lines = source.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count();
-            assert!(lines <= MAX_LINES, "{} has {lines} lines", source.name());
+            // Tests that have grown longer than their code lie beside it, in tables of any length.
+            let is_tests = folder != "tests" && source.name().contains("tests");
+            assert!(is_tests || lines <= MAX_LINES, "{} has {lines} lines", source.name());
             assert!(!source.path.ends_with("utils.rs"), "{} has no subject", source.name());
-            let has_head = source.text.starts_with("//!") || source.name().ends_with("tests.rs");
-            assert!(has_head, "{} does not begin with its job", source.name());
+            assert!(
+                is_tests || source.text.starts_with("//!"),
+                "{} does not begin with its job",
+                source.name()
+            );
         }
     }
 }

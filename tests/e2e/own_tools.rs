@@ -83,7 +83,7 @@ fn our_http_client_reads_what_nginx_makes_of_fcgiwrap() {
 #[test]
 fn a_process_that_outlives_its_server_is_found_and_ended() {
     let mut command = Command::new("sh");
-    command.args(["-c", "sleep 1000 & echo started; wait"]);
+    command.args(["-c", "sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; echo started; wait"]);
     let mut server = Supervised::start("sh", &command, Stdio::null());
     server.log.wait_for("started");
     let complaints = server.stop_within(Signal::SIGKILL, std::time::Duration::from_millis(50));

@@ -80,7 +80,25 @@ pub fn pairs(all: &[(&str, &str)]) -> Vec<u8> {
     all.iter().flat_map(|(name, value)| pair(name.as_bytes(), value.as_bytes())).collect()
 }
 
-/// One request for the responder.
+/// Percent-decoded, as web servers do it; bytes from 128 on as characters of Latin-1.
+fn decoded(path: &str) -> String {
+    let mut rest = path;
+    let mut text = String::new();
+    while let Some((plain, encoded)) = rest.split_once('%') {
+        text.push_str(plain);
+        let byte = encoded.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        text.push(byte.map_or('%', char::from));
+        rest = if byte.is_some() { &encoded[2..] } else { encoded };
+    }
+    text + rest
+}
+
+/// Characters of Latin-1 as the bytes that they stand for.
+fn latin_1(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).expect("Latin-1")).collect()
+}
+
+/// One request for the responder. Names and values are Latin-1: each character is one byte.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub id: u16,
@@ -93,6 +111,7 @@ impl Request {
     /// What nginx's `fastcgi_params` would send.
     pub fn new(method: &str, target: &str) -> Request {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = &decoded(path);
         let params = [
             ("QUERY_STRING", query),
             ("REQUEST_METHOD", method),
@@ -150,7 +169,7 @@ impl Request {
     }
 
     pub fn params_content(&self) -> Vec<u8> {
-        self.params.iter().flat_map(|(name, value)| pair(name.as_bytes(), value.as_bytes())).collect()
+        self.params.iter().flat_map(|(name, value)| pair(&latin_1(name), &latin_1(value))).collect()
     }
 
     /// All its records.
@@ -188,8 +207,9 @@ impl Answer {
     /// Its standard output read as a CGI response (RFC 3875 §6): `Status`, other fields, body.
     #[track_caller]
     pub fn response(&self) -> Response {
-        let end = find(&self.stdout, b"\r\n\r\n")
-            .unwrap_or_else(|| panic!("no header in {:?}", String::from_utf8_lossy(&self.stdout)));
+        let Some(end) = find(&self.stdout, b"\r\n\r\n") else {
+            panic!("no header in {:?}, {self:?}", String::from_utf8_lossy(&self.stdout));
+        };
         let head: String = self.stdout[..end].iter().map(|byte| char::from(*byte)).collect();
         let mut response = Response {
             status: 200,
@@ -217,12 +237,14 @@ pub struct Peer {
     pub stream: Stream,
     buffer: Vec<u8>,
     answers: BTreeMap<u16, Answer>,
+    /// Something came that is no record.
+    broken: bool,
 }
 
 impl Peer {
     #[track_caller]
     pub fn open(address: &Address) -> Peer {
-        Peer { stream: Stream::open(address), buffer: Vec::new(), answers: BTreeMap::new() }
+        Peer { stream: Stream::open(address), buffer: Vec::new(), answers: BTreeMap::new(), broken: false }
     }
 
     /// From an address of our choice.
@@ -234,12 +256,14 @@ impl Peer {
         socket.connect(&(*address).into()).expect("a connection");
         let stream = Stream::Tcp(socket.into());
         stream.set_read_timeout(DEADLINE);
-        Peer { stream, buffer: Vec::new(), answers: BTreeMap::new() }
+        Peer { stream, buffer: Vec::new(), answers: BTreeMap::new(), broken: false }
     }
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the application reads");
+        if let Err(error) = self.stream.write_all(bytes.as_ref()) {
+            panic!("the application does not read: {error}");
+        }
     }
 
     pub fn send_anyway(&mut self, bytes: impl AsRef<[u8]>) -> bool {
@@ -256,8 +280,10 @@ impl Peer {
     /// Sends a request and waits for its answer.
     #[track_caller]
     pub fn request(&mut self, request: &Request) -> Answer {
-        self.send(request.bytes());
-        self.answer(request.id)
+        let sender = self.stream.send_meanwhile(request.bytes());
+        let answer = self.answer(request.id);
+        let _ = sender.join().expect("the sender does not panic");
+        answer
     }
 
     /// Reads records until the request is answered or the connection ends; other requests' records are kept.
@@ -297,7 +323,14 @@ impl Peer {
         let content_length = usize::from(u16::from_be_bytes([header[4], header[5]]));
         let (version, kind, id) = (header[0], header[1], u16::from_be_bytes([header[2], header[3]]));
         let length = 8 + content_length + usize::from(header[6]);
-        assert_eq!(version, 1, "the version of a record");
+        if version != 1 {
+            // So a broken answer is marked: web servers take it for an error, as they should.
+            self.buffer.clear();
+            self.broken = true;
+        }
+        if self.broken {
+            return None;
+        }
         if !self.fill_to(length) {
             // A broken connection may end anywhere.
             self.buffer.clear();

@@ -230,8 +230,7 @@ impl Forkhorn {
         let status = running.wait_exit();
         let code =
             status.code().unwrap_or_else(|| panic!("forkhorn was ended by signal {:?}", status.signal()));
-        // The pipe may hold more than the reader has taken so far.
-        super::wait::poll(super::wait::DEADLINE, || (!running.server.log.lines().is_empty()).then_some(()));
+        super::wait::poll(super::wait::DEADLINE, || running.server.log.is_complete().then_some(()));
         (code, running.server.log.text())
     }
 

@@ -71,16 +71,29 @@ impl Site {
         self.folder.write(name, text.replace("{port}", &self.port.to_string()).replace("{folder}", &folder))
     }
 
-    /// The commands in the comment at the head of an example, one a line.
+    /// The commands in the comment at the head of an example that start something, one a line. The others, which
+    /// prepare the folder, have been run.
     pub fn commands(&self, configuration: &str) -> Vec<String> {
         let text = self.folder.read(configuration);
         let lines = text.lines().take_while(|line| line.starts_with('#'));
         let script: Vec<&str> = lines.filter_map(|line| line.strip_prefix("#     ")).collect();
         let script = script.join("\n").replace("\\\n", " ");
         let commands: Vec<String> =
-            script.lines().map(str::to_owned).filter(|line| !line.starts_with("mkdir")).collect();
+            script.lines().map(str::to_owned).filter(|line| !self.prepares(line)).collect();
         assert!(!commands.is_empty(), "{configuration} does not say how to start it");
         commands
+    }
+
+    /// Runs a line that prepares the folder.
+    fn prepares(&self, line: &str) -> bool {
+        let is_preparation = ["mkdir ", "chown "].iter().any(|start| line.starts_with(start));
+        // Only root can, and need.
+        let is_meant = !line.starts_with("chown") || nix::unistd::geteuid().is_root();
+        if is_preparation && is_meant {
+            let status = Command::new("sh").args(["-c", line]).current_dir(self.folder.path()).status();
+            assert!(status.is_ok_and(|status| status.success()), "{line}");
+        }
+        is_preparation
     }
 
     /// Starts forkhorn by a line of a configuration.

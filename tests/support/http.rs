@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::wait::DEADLINE;
@@ -27,7 +28,10 @@ pub enum Stream {
 impl Stream {
     #[track_caller]
     pub fn open(address: &Address) -> Stream {
-        Stream::try_open(address).unwrap_or_else(|error| panic!("cannot connect to {address:?}: {error}"))
+        match Stream::try_open(address) {
+            Ok(stream) => stream,
+            Err(error) => panic!("cannot connect to {address:?}: {error}"),
+        }
     }
 
     pub fn try_open(address: &Address) -> std::io::Result<Stream> {
@@ -53,6 +57,23 @@ impl Stream {
             Stream::Unix(stream) => stream.set_read_timeout(Some(limit)),
         }
         .expect("a limit over zero");
+    }
+
+    fn try_clone(&self) -> std::io::Result<Stream> {
+        Ok(match self {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+        })
+    }
+
+    /// Sends on a thread of its own, if there is more than fits the buffers of a socket.
+    pub fn send_meanwhile(&mut self, bytes: Vec<u8>) -> JoinHandle<std::io::Result<()>> {
+        let mut stream = self.try_clone().expect("a second descriptor");
+        if bytes.len() < 4096 {
+            let done = stream.write_all(&bytes);
+            return std::thread::spawn(move || done);
+        }
+        std::thread::spawn(move || stream.write_all(&bytes))
     }
 
     pub fn finish_sending(&self) {
@@ -130,8 +151,10 @@ impl Response {
     /// The body as JSON; a helpful failure if it is none.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("no JSON ({error}): {} {}", self.status, self.text()))
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => value,
+            Err(error) => panic!("no JSON ({error}): {} {}", self.status, self.text()),
+        }
     }
 }
 
@@ -154,7 +177,9 @@ impl Connection {
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server reads");
+        if let Err(error) = self.stream.write_all(bytes.as_ref()) {
+            panic!("the server does not read: {error}");
+        }
     }
 
     /// For requests that the server may refuse before it has read them whole.
@@ -179,8 +204,17 @@ impl Connection {
     /// Sends a request; Host is added, and Content-Length if there is a body.
     #[track_caller]
     pub fn request(&mut self, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Response {
-        self.send(request_bytes(method, target, fields, body));
-        self.read_response_to(method)
+        self.exchange(request_bytes(method, target, fields, body), method)
+    }
+
+    /// Sends a whole request and reads its answer meanwhile, as browsers do: a script may answer while it reads.
+    #[track_caller]
+    pub fn exchange(&mut self, request: impl Into<Vec<u8>>, method: &str) -> Response {
+        let sender = self.stream.send_meanwhile(request.into());
+        let response = self.read_response_to(method);
+        // A server that has refused the request need not read all of it.
+        let _ = sender.join().expect("the sender does not panic");
+        response
     }
 
     /// The next final response to a request that was no HEAD.
@@ -192,9 +226,10 @@ impl Connection {
     #[track_caller]
     pub fn read_response_to(&mut self, method: &str) -> Response {
         loop {
-            let response = self.try_read(method).unwrap_or_else(|error| panic!("no response: {error}"));
-            if response.status >= 200 {
-                return response;
+            match self.try_read(method) {
+                Ok(response) if response.status < 200 => {}
+                Ok(response) => return response,
+                Err(error) => panic!("no response: {error}"),
             }
         }
     }
@@ -202,7 +237,10 @@ impl Connection {
     /// The next response, an interim one too (RFC 9110 §15.2).
     #[track_caller]
     pub fn read_any(&mut self) -> Response {
-        self.try_read("GET").unwrap_or_else(|error| panic!("no response: {error}"))
+        match self.try_read("GET") {
+            Ok(response) => response,
+            Err(error) => panic!("no response: {error}"),
+        }
     }
 
     /// Reads one response by RFC 9112 §6.3. `Err` if there is no head, or its framing is wrong.
@@ -352,7 +390,8 @@ pub fn request_bytes(method: &str, target: &str, fields: &[(&str, &str)], body: 
     for (name, value) in fields {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
-    if !body.is_empty() {
+    // RFC 9110 §8.6: where a body is expected, none has a length too.
+    if !body.is_empty() || ["POST", "PUT", "PATCH"].contains(&method) {
         bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");

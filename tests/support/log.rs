@@ -1,6 +1,7 @@
 //! What a child process says on its standard output and error, line by line.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -10,12 +11,15 @@ use super::wait::DEADLINE;
 pub struct CapturedLog {
     lines: Mutex<Vec<String>>,
     grew: Condvar,
+    /// Pipes that may still bring something.
+    open: AtomicUsize,
 }
 
 impl CapturedLog {
     /// Reads on a thread of its own until the last writer has closed the pipe.
     pub fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static) {
         let log = Arc::clone(self);
+        self.open.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
             let mut reader = BufReader::new(pipe);
             let mut line = Vec::new();
@@ -25,6 +29,7 @@ impl CapturedLog {
                 log.grew.notify_all();
                 line.clear();
             }
+            log.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 
@@ -62,6 +67,11 @@ impl CapturedLog {
 
     pub fn lines(&self) -> Vec<String> {
         self.lock().clone()
+    }
+
+    /// Whether everything has been read that will ever come.
+    pub fn is_complete(&self) -> bool {
+        self.open.load(Ordering::SeqCst) == 0
     }
 
     pub fn text(&self) -> String {

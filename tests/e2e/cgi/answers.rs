@@ -109,7 +109,6 @@ fn a_header_that_is_none_is_502_and_never_sent() {
         "printf '\n\nbody'",
         "printf ': x\n\nbody'",
         "printf 'X Y: z\nContent-Type: a/b\n\nbody'",
-        "printf 'X-A : z\nContent-Type: a/b\n\nbody'",
         r"printf 'X-A: y\rSet-Cookie: z\nContent-Type: a/b\n\nbody'",
         r"printf 'X-A: y\001z\nContent-Type: a/b\n\nbody'",
         r"printf 'X-A: y\000z\nContent-Type: a/b\n\nbody'",
@@ -235,12 +234,12 @@ fn scripts_of_old_libraries_run_unchanged() {
     let python = crate::support::python::venv().join("bin/python3");
     let legacy = "import cgi\nform = cgi.FieldStorage()\n\
         print('Content-Type: text/plain')\nprint()\nprint('Hello', form.getvalue('name'), end='')\n";
-    let cgitb = "import cgitb; cgitb.enable()\nprint('Content-Type: text/plain')\nraise ValueError('shown by cgitb')\n";
+    let cgitb = "import cgitb; cgitb.enable()\nraise ValueError('shown by cgitb')\n";
     let perl =
         "use CGI;\nmy $q = CGI->new;\nprint $q->header('text/plain'), 'Hello ', scalar $q->param('name');\n";
     let forkhorn = Forkhorn::new()
         .script("legacy.py", format!("#!{}\n{legacy}", python.display()))
-        .script("cgitb.py", format!("#!{}\n{cgitb}", python.display()))
+        .script("fails.py", format!("#!{}\n{cgitb}", python.display()))
         .script("module.pl", format!("#!/usr/bin/perl\n{perl}"))
         .cgi_folder()
         .both()
@@ -253,7 +252,7 @@ fn scripts_of_old_libraries_run_unchanged() {
         let request = Request::new("POST", &target).param("CONTENT_TYPE", form[0].1).body("name=FastCGI");
         assert_eq!(forkhorn.fcgi(&request).response().text(), "Hello FastCGI", "{name}");
     }
-    let response = forkhorn.get("/cgi-bin/cgitb.py");
+    let response = forkhorn.get("/cgi-bin/fails.py");
     assert!(response.text().contains("shown by cgitb"), "{}", response.text());
 }
 

@@ -34,13 +34,8 @@ fn a_script_need_not_read_its_body() {
         format!("sleep 0.1; {OK}; echo answered"),
     ] {
         let forkhorn = script(&lines).both().start();
-        let mut connection = forkhorn.connect();
         for _ in 0..2 {
-            assert_eq!(
-                connection.request("POST", "/cgi-bin/x.sh", &[], &body).text(),
-                "answered\n",
-                "{lines}"
-            );
+            assert_eq!(forkhorn.request("POST", "/cgi-bin/x.sh", &[], &body).text(), "answered\n", "{lines}");
         }
         let request = Request::new("POST", "/cgi-bin/x.sh").body(body.clone());
         assert_eq!(forkhorn.fcgi(&request).response().text(), "answered\n", "{lines}");
@@ -186,16 +181,21 @@ fn scripts_over_the_limit_wait_and_the_queue_has_an_end() {
 fn a_request_that_waits_for_a_script_is_dropped_when_its_client_goes() {
     let lines = format!("echo x >> started; {OK}; until [ -e go ]; do sleep 0.01; done");
     let forkhorn = script(&lines).args(["--cgi-max-scripts", "1"]).start();
+    let worker = forkhorn.family().into_iter().find(|process| process.name == "forkhorn").expect("a worker");
     let mut first = forkhorn.connect();
     first.send(request_bytes("GET", "/cgi-bin/x.sh", &[], b""));
     wait_until("the first script runs", || !forkhorn.folder.read("cgi-bin/started").is_empty());
-    for _ in 0..5 {
-        let mut gone = forkhorn.connect();
-        gone.send(request_bytes("GET", "/cgi-bin/x.sh", &[], b""));
-        drop(gone);
-    }
-    // The worker has seen those five once it has answered somebody who came after them.
-    assert_eq!(forkhorn.get("/cgi-bin/missing.sh").status, 404);
+    let before = descriptor_count(worker.pid);
+    let gone: Vec<Connection> = (0..5)
+        .map(|_| {
+            let mut connection = forkhorn.connect();
+            connection.send(request_bytes("GET", "/cgi-bin/x.sh", &[], b""));
+            connection
+        })
+        .collect();
+    wait_until("all five are accepted", || descriptor_count(worker.pid) >= before + 5);
+    drop(gone);
+    wait_until("all five are given up", || descriptor_count(worker.pid) <= before);
     forkhorn.folder.write("cgi-bin/go", "");
     assert_eq!(first.read_response().status, 200);
     assert_eq!(forkhorn.get("/cgi-bin/x.sh").status, 200);
@@ -214,7 +214,12 @@ fn hundreds_of_scripts_leave_neither_zombie_nor_descriptor() {
     let before = descriptor_count(worker.pid);
     for number in 0..100 {
         let body = vec![b'x'; if number % 7 == 0 { 400_000 } else { number }];
-        assert_eq!(connection.request("POST", "/cgi-bin/x.sh", &[], &body).status, 200);
+        let response = connection.request("POST", "/cgi-bin/x.sh", &[], &body);
+        assert_eq!(response.status, 200);
+        // An answer that comes long before the end of its request costs the connection.
+        if response.field("Connection") == Some("close") {
+            connection = forkhorn.connect();
+        }
         assert_eq!(connection.get("/cgi-bin/fails.sh").status, 502);
         assert_eq!(connection.get("/cgi-bin/dies.sh").status, 502);
     }
@@ -253,7 +258,7 @@ fn an_end_that_is_no_success_is_logged_with_its_cause() {
     // Killed by a signal after its header: what came may be half of what it wanted to say.
     let response = forkhorn.get("/cgi-bin/killed.sh");
     assert!(!response.complete || response.text() == "body\n");
-    forkhorn.wait_for_log("killed.sh*11");
+    forkhorn.wait_for_log("killed.sh*SEGV");
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn an_aborted_request_ends_wherever_it_is() {
     let params =
         [begin(1, RESPONDER, KEEP_CONN), fastcgi::stream(PARAMS, 1, &request.params_content(), 60)].concat();
     let with_body = [params.clone(), record(STDIN, 1, b"never")].concat();
-    for start in [begin(1, RESPONDER, KEEP_CONN), params[..24].to_vec(), params, with_body] {
+    for start in [begin(1, RESPONDER, KEEP_CONN), params[..16 + 72].to_vec(), params, with_body] {
         peer.send(&start);
         peer.send(record(ABORT_REQUEST, 1, b""));
         let end = peer.read_record().expect("a record");
@@ -263,7 +263,9 @@ fn only_the_web_servers_that_are_named_may_connect() {
         (false, "127.0.0.2", "127.0.0.1:0"),
         (true, "127.0.0.2", "[::]:0"),
     ] {
-        let mut forkhorn = Forkhorn::new().wsgi("probe.py").http("127.0.0.1:0").fastcgi(listen);
+        let mut forkhorn = Forkhorn::new().wsgi("probe.py").fastcgi(listen);
+        let http = forkhorn.folder.join("http.sock");
+        forkhorn = forkhorn.http(&format!("unix:{}", http.display()));
         forkhorn = match by_option {
             true => forkhorn.args(["--web-server-addrs", addresses]),
             false => forkhorn.env("FCGI_WEB_SERVER_ADDRS", addresses),

@@ -60,7 +60,8 @@ fn paths_on_which_servers_differ_are_never_split_wrongly() {
             ("/m/%2e%2e/x", &["/x"]),
             ("/m/..%2fx", &["/x", "/m/..%2fx"]),
             ("/m/a%0Ab", &["/m/a\nb"]),
-            ("/m/%0A", &["/m/\n"]),
+            // `$` in the expression that splits for nginx stands before a last newline, too.
+            ("/m/%0A", &["/m/\n", "/m/"]),
             ("/m%0A/b", &["/m\n/b"]),
             ("/m/a%5Cb", &["/m/a\\b"]),
             ("/m/%FF%FE", &["/m/\u{ff}\u{fe}"]),
@@ -84,7 +85,9 @@ fn paths_on_which_servers_differ_are_never_split_wrongly() {
             } else {
                 // Refused by the web server, or by forkhorn: an answer all the same.
                 assert!(
-                    [301, 400, 403, 404].contains(&response.status),
+                    // 500 is HAProxy's own word for a % without digits.
+                    [301, 400, 403, 404].contains(&response.status)
+                        || (way == Way::HaProxy && response.status == 500),
                     "{way:?} {target}: {}",
                     response.status
                 );
@@ -144,6 +147,8 @@ fn fields_that_could_deceive_do_not() {
             ("Https", "on"),
             ("Redirect-Status", "1"),
         ];
+        let host = format!("localhost:{}", fronted.site.port);
+        let fields = [&fields[..], &[("Host", host.as_str())]].concat();
         let response = fronted.front.request("GET", "/m/environ", &fields, b"");
         let environ = response.json();
         for name in [
@@ -181,6 +186,8 @@ fn a_user_that_the_web_server_has_verified_is_believed_if_it_says_how() {
         (&[][..], base.clone(), None),
         (&[], base.clone().param("AUTH_TYPE", ""), None),
         (&[], base.clone().param("AUTH_TYPE", "Basic"), Some("admin")),
+        // HAProxy says both of any Authorization field, and has verified nothing.
+        (&[], base.clone().param("AUTH_TYPE", "Basic").param("SERVER_SOFTWARE", "HAProxy 2.6.12"), None),
         (&["--trust-remote-user"], base.clone(), Some("admin")),
         (&[], base.clone().param("HTTP_AUTH_TYPE", "Basic").param("HTTP_REMOTE_USER", "root"), None),
     ] {

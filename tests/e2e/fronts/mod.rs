@@ -74,7 +74,10 @@ impl Way {
             Way::Nginx => NGINX.to_owned(),
             Way::NginxSplit => NGINX_SPLIT.to_owned(),
             Way::ApacheProxyPass => format!("{APACHE}ProxyPass \"/\" \"{socket}/\" enablereuse=on\n"),
-            Way::ApacheProxyPassMatch => format!("{APACHE}ProxyPassMatch \"^(/.*)$\" \"{socket}$1\"\n"),
+            // Apache takes a Unix socket for TCP where the whole of $1 is a slash: the root needs a line of its own.
+            Way::ApacheProxyPassMatch => {
+                format!("{APACHE}ProxyPassMatch \"^(/.+)$\" \"{socket}$1\"\nProxyPass \"/\" \"{socket}/\"\n")
+            }
             Way::ApacheSetHandler => {
                 format!("{APACHE}<Location \"/\">\nSetHandler \"proxy:{socket}/\"\n</Location>\n")
             }

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
-use super::pid_of;
 use crate::support::fastcgi::{self, Request};
 use crate::support::http;
 use crate::support::{Address, Folder, Forkhorn};
@@ -181,14 +180,20 @@ fn a_descriptor_that_is_no_listening_socket_is_an_error() {
 #[test]
 fn all_workers_share_the_connections() {
     let forkhorn = Forkhorn::new().wsgi("probe.py").workers(3).start();
-    let mut pids = std::collections::BTreeSet::new();
-    // Held open, so that nobody can take all of them; enough that no worker is left out by chance.
-    let mut held = Vec::new();
-    crate::support::wait_until("every worker has answered", || {
+    let target = super::wait_target(&forkhorn);
+    // Each request keeps its worker busy: the next one is taken by another.
+    let mut busy = Vec::new();
+    for count in 1..=3 {
         let mut connection = forkhorn.connect();
-        pids.insert(pid_of(&connection.get("/pid")));
-        held.push(connection);
-        pids.len() == 3 || held.len() > 2000
-    });
-    assert_eq!(pids.len(), 3);
+        connection.send(http::request_bytes("GET", &target, &[], b""));
+        busy.push(connection);
+        let ran = || {
+            forkhorn.folder.read("at").lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        crate::support::wait_until("another worker is busy", || ran().len() == count);
+    }
+    forkhorn.folder.write("go", "");
+    for mut connection in busy {
+        assert_eq!(connection.read_response().text(), "waited\n");
+    }
 }

@@ -23,8 +23,8 @@ fn wrong_options_end_with_2_and_name_what_is_wrong() {
         (&["serve", "--fastcgi", "fd:x", &probe], "fd:x"),
         (&["serve", "--workers", "0", &probe], "--workers"),
         (&["serve", "--threads", "x", &probe], "--threads"),
-        (&["serve", "--timeout", "-1", &probe], "--timeout"),
-        (&["serve", "--timeout", "nan", &probe], "--timeout"),
+        (&["serve", "--timeout=-1", &probe], "--timeout"),
+        (&["serve", "--timeout=nan", &probe], "--timeout"),
         (&["serve", "--preload", "sometimes", &probe], "sometimes"),
         (&["serve", "--socket-mode", "999", &probe], "--socket-mode"),
         (&["serve", "--umask", "9", &probe], "--umask"),
@@ -39,7 +39,7 @@ fn wrong_options_end_with_2_and_name_what_is_wrong() {
         (&["serve", &probe, "--mount", &format!("/={probe}")], "/"),
         (&["serve"], "forkhorn"),
         (&["serve", "--log-level", "loud", &probe], "loud"),
-        (&["serve", "--max-body", "-5", &probe], "--max-body"),
+        (&["serve", "--max-body=-5", &probe], "--max-body"),
     ] {
         let (code, out, err) = run(arguments);
         assert_eq!(code, 2, "{arguments:?}: {err}");
