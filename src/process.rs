@@ -137,6 +137,7 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
         Role::Worker { slot, generation } => (slot, generation, worker_name(slot)),
     };
     logger::init(&config.log_level, &name);
+    end_on_panic();
     let expected = config.listeners.len() + usize::from(config.access_log != AccessLogConfig::Off);
     if descriptors.len() != expected {
         return Err(io::Error::other("the master's first message came without its descriptors"));
@@ -154,6 +155,14 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
         role,
         WorkerStart { config, slot, generation, listeners: descriptors, access_log, channel, master_pid },
     ))
+}
+
+/// A panic is a bug of ours: whatever it has left half done must serve nobody. The master replaces the process.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("a bug in forkhorn, please report it: {panic}");
+        std::process::abort();
+    }));
 }
 
 fn worker_name(slot: u16) -> String {
