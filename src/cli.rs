@@ -50,6 +50,9 @@ pub enum ScriptStderr {
 pub struct Serve {
     /// WSGI application: module:callable, module:factory() or path/to/file.py[:callable]; callable defaults to
     /// `application`
+    ///
+    /// It is mounted at the root of the site. Without it, forkhorn serves what --mount, --cgi and --static name. A file is
+    /// looked for in the directory in which forkhorn is started, also with --chdir.
     #[arg(value_name = "APP")]
     pub app: Option<String>,
 
@@ -74,15 +77,26 @@ pub struct Serve {
 #[derive(Debug, Args)]
 pub struct ContentOptions {
     /// One more WSGI application under a URL prefix; repeatable
+    ///
+    /// The longest prefix that matches whole segments of the decoded path wins. The application finds the prefix in
+    /// SCRIPT_NAME and the rest of the path in PATH_INFO. All applications live in one interpreter.
     #[arg(long, value_name = "PREFIX=APP")]
     pub mount: Vec<String>,
     /// The executables of DIR are CGI scripts under a URL prefix; repeatable
+    ///
+    /// Those in directories below it too. Nothing outside of DIR is run, symbolic links resolved. A script that the web
+    /// server names in SCRIPT_FILENAME is run if it lies in DIR, whatever the prefix.
     #[arg(long, value_name = "PREFIX=DIR")]
     pub cgi: Vec<OsString>,
     /// Plain files of DIR under a URL prefix, for the first run and development; repeatable
+    ///
+    /// A path that names a directory is answered with its index.html. There are no listings. Names that begin with a dot,
+    /// files outside of DIR, and files in a directory of --cgi are not shown.
     #[arg(long = "static", value_name = "PREFIX=DIR")]
     pub static_files: Vec<OsString>,
     /// Base of PATH_TRANSLATED and value of DOCUMENT_ROOT where the web server names none
+    ///
+    /// No file is served from it: that is what --static is for.
     #[arg(long, value_name = "DIR")]
     pub document_root: Option<PathBuf>,
 }
@@ -90,18 +104,35 @@ pub struct ContentOptions {
 #[derive(Debug, Args)]
 pub struct ListenerOptions {
     /// Listen for HTTP/1.1: HOST:PORT, unix:/path or fd:N; repeatable [default: 127.0.0.1:8000 if no listener is named]
+    ///
+    /// :PORT means all IPv4 addresses; [::]:PORT means all addresses, IPv4 too unless an IPv4 listener has that port; port
+    /// 0 means a free one, which the log names. A Unix socket that a dead process has left behind is replaced. fd:N is a
+    /// listening socket that whoever starts forkhorn passes on. If neither --http nor --fastcgi is given, the sockets that
+    /// systemd passes are taken: one whose FileDescriptorName begins with fastcgi or fcgi for FastCGI, others for HTTP.
     #[arg(long, value_name = "ADDR")]
     pub http: Vec<String>,
-    /// Listen for FastCGI: HOST:PORT, unix:/path or fd:N (a web server that starts forkhorn passes fd:0); repeatable
+    /// Listen for FastCGI: HOST:PORT, unix:/path or fd:N; repeatable
+    ///
+    /// As for --http. A web server, or spawn-fcgi, that starts forkhorn passes fd:0.
+    ///
+    /// Whoever can connect can send any request, with any address and, behind AUTH_TYPE, any user name: let nobody but the
+    /// web server in, by --socket-mode or --web-server-addrs.
     #[arg(long, value_name = "ADDR")]
     pub fastcgi: Vec<String>,
     /// Permissions of Unix sockets, octal
+    ///
+    /// A socket belongs to --user and --group, if they are given. They are set before anybody can connect.
     #[arg(long, value_name = "MODE", default_value = "660")]
     pub socket_mode: String,
     /// Connections that the kernel keeps waiting per listener
+    ///
+    /// The kernel's own limit, net.core.somaxconn, holds as well.
     #[arg(long, value_name = "COUNT", default_value = "2048")]
     pub backlog: NonZeroU32,
     /// URL scheme of requests on HTTP listeners, for a proxy in front that ends TLS
+    ///
+    /// Also of FastCGI requests whose web server sends neither HTTPS nor REQUEST_SCHEME. Fields such as X-Forwarded-Proto
+    /// are not believed; applications may read them.
     #[arg(long, value_name = "SCHEME", default_value = "http", value_parser = ["http", "https"])]
     pub url_scheme: String,
 }
@@ -109,49 +140,81 @@ pub struct ListenerOptions {
 #[derive(Debug, Args)]
 pub struct PythonOptions {
     /// Python interpreter [default: that of the virtual environment, else python3 of PATH]
+    ///
+    /// Any CPython from 3.10 on. A name without a slash is looked up in PATH.
     #[arg(long, value_name = "PATH", env = "FORKHORN_PYTHON")]
     pub python: Option<PathBuf>,
     /// Virtual environment whose interpreter and packages are used
+    ///
+    /// With --python, only its packages are used, if they are for that version of Python.
     #[arg(long, value_name = "DIR", env = "VIRTUAL_ENV")]
     pub virtualenv: Option<PathBuf>,
     /// Directory to search for modules, before the others; repeatable
+    ///
+    /// Then follow the working directory and what the interpreter searches by itself, PYTHONPATH included.
     #[arg(long, value_name = "DIR")]
     pub pythonpath: Vec<PathBuf>,
     /// Working directory of the application; also searched for modules
+    ///
+    /// Without it, that is the directory in which forkhorn is started. Paths on the command line start there in any case.
+    /// CGI scripts have working directories of their own.
     #[arg(long, value_name = "DIR")]
     pub chdir: Option<PathBuf>,
     /// Environment variable of the application; repeatable
+    ///
+    /// Applications have forkhorn's own environment besides. CGI scripts have not: see --cgi-env.
     #[arg(long, value_name = "KEY=VALUE")]
     pub env: Vec<OsString>,
     /// Where the application is loaded: once before the workers are forked, or in each of them
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub preload: Preload,
 }
 
 #[derive(Debug, Args)]
 pub struct ProcessOptions {
     /// Number of worker processes [default: the processors that this process may use]
+    ///
+    /// At most 4096. TTIN and TTOU change the number while forkhorn runs.
     #[arg(short, long, value_name = "COUNT", env = "FORKHORN_WORKERS")]
     pub workers: Option<NonZeroU16>,
     /// Application threads in each worker: so many requests at once are in Python
+    ///
+    /// With more than one, applications see that wsgi.multithread is true.
     #[arg(long, value_name = "COUNT", default_value = "1", env = "FORKHORN_THREADS")]
     pub threads: NonZeroU16,
     /// Longest run of the application for one request, in seconds; 0 for no limit
+    ///
+    /// From the call of the application to the end of what it returns; time that it has to wait for a slow reader counts,
+    /// time that the request has waited for it does not. Past it the client gets 504, or sees the connection break if the
+    /// response has begun; the log gets the Python stack of every thread; the worker takes no further requests, finishes
+    /// the others, and is replaced.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub timeout: f64,
     /// Time for running requests at a reload or a graceful stop, in seconds
+    ///
+    /// A worker that has not finished them a second later is killed. Also when a worker leaves because of --timeout.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub graceful_timeout: f64,
     /// User that workers and scripts run as; needs root
+    ///
+    /// A name, or the number of a user that the system knows. Applications are loaded as this user, with its HOME, USER and
+    /// LOGNAME, and all of its groups are set. Listeners, the access log and the pid file are opened before.
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// Group that workers and scripts run as [default: the user's]; needs root
+    /// Group that workers and scripts run as; needs root [default: the user's]
+    ///
+    /// A name or a number. Without --user it is their only group.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
     /// File mode creation mask, octal
+    ///
+    /// Of workers and scripts, and of the access log, which is made with mode 640. Without it, forkhorn keeps the mask it
+    /// is started with.
     #[arg(long, value_name = "MASK")]
     pub umask: Option<String>,
     /// File that holds the master's process id
+    ///
+    /// Removed at the end. If it names a process that runs, forkhorn does not start.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 }
@@ -159,6 +222,9 @@ pub struct ProcessOptions {
 #[derive(Debug, Args)]
 pub struct CgiOptions {
     /// Longest run of a script, in seconds; 0 for no limit
+    ///
+    /// From its start. Past it the client gets 504, or sees the connection break if the response has begun, and the
+    /// script's process group gets TERM, two seconds later KILL.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub cgi_timeout: f64,
     /// Scripts at once in each worker; further requests wait
@@ -168,40 +234,66 @@ pub struct CgiOptions {
     #[arg(long, value_name = "COUNT", default_value = "256")]
     pub cgi_queue: u32,
     /// Variable of the scripts' environment: KEY=VALUE, or KEY to pass forkhorn's own; repeatable
+    ///
+    /// A variable that describes the request can't be set, and one that the web server sends under that name wins. PATH is
+    /// /usr/local/bin:/usr/bin:/bin unless it is set here.
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub cgi_env: Vec<OsString>,
     /// Give scripts the Authorization field, as HTTP_AUTHORIZATION
+    ///
+    /// And Proxy-Authorization, as HTTP_PROXY_AUTHORIZATION. Applications get both in any case.
     #[arg(long)]
     pub cgi_pass_authorization: bool,
     /// Where the standard error output of scripts goes
-    #[arg(long, value_enum, default_value = "log")]
+    ///
+    /// HAProxy answers 502 to FCGI_STDERR records.
+    #[arg(long, value_name = "WHERE", value_enum, default_value = "log")]
     pub stderr: ScriptStderr,
 }
 
 #[derive(Debug, Args)]
 pub struct LimitOptions {
     /// Longest request body; past it the answer is 413
+    ///
+    /// For applications and scripts, whether the length was told or not.
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]
     pub max_body: u64,
     /// Longest request head, or FastCGI PARAMS stream; past it the answer is 431
+    ///
+    /// Also the longest header of a CGI script's response; past it the answer is 502.
     #[arg(long, value_name = "BYTES", default_value = "65536")]
     pub max_head: NonZeroU32,
     /// Most fields in a request head; past it the answer is 431
+    ///
+    /// Or name-value pairs of a FastCGI request. Also most fields of a CGI script's response; past it the answer is 502.
     #[arg(long, value_name = "COUNT", default_value = "256")]
     pub max_fields: NonZeroU32,
     /// Longest request target; past it the answer is 414
+    ///
+    /// Path and query as they came; in FastCGI, the value of REQUEST_URI.
     #[arg(long, value_name = "BYTES", default_value = "16384")]
     pub max_uri: NonZeroU32,
     /// Bodies longer than this are kept in a temporary file
+    ///
+    /// Those for applications, which are collected before the application is called, and those for scripts that have to wait
+    /// for others, or for the end of a body whose length was not told. Other scripts read theirs as it comes.
     #[arg(long, value_name = "BYTES", default_value = "262144")]
     pub spool_threshold: u64,
     /// Directory of those temporary files [default: that of TMPDIR, else /tmp]
+    ///
+    /// They have no names, so that nothing is left behind. A body that finds no room is answered 503.
     #[arg(long, value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
     /// Response bytes that may wait for a slow reader before its application or script has to wait
+    ///
+    /// Counted for each connection. Files that an application gives to wsgi.file_wrapper make nobody wait, however long
+    /// they are.
     #[arg(long, value_name = "BYTES", default_value = "1048576")]
     pub max_output: NonZeroU32,
     /// Time for a request head, in seconds; past it the answer is 408
+    ///
+    /// From its first byte to its last. A connection that has sent nothing for so long is closed without an answer; so is
+    /// a FastCGI connection in the middle of a head.
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub head_timeout: f64,
     /// Longest pause in a request body, in seconds; past it the answer is 408
@@ -211,12 +303,19 @@ pub struct LimitOptions {
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub send_timeout: f64,
     /// Time that a kept connection may idle, in seconds
+    ///
+    /// Choose it longer than the idle time of the web server in front, so that it is the web server that closes.
     #[arg(long, value_name = "SECONDS", default_value = "75")]
     pub keep_alive_timeout: f64,
     /// Connections at once in each worker; further ones wait in the kernel
+    ///
+    /// Each takes a descriptor: the limit of the process (ulimit -n) has to allow for them.
     #[arg(long, value_name = "COUNT", default_value = "10000")]
     pub max_connections: NonZeroU32,
     /// Complete requests that may wait for the application in each worker; past it the answer is 503
+    ///
+    /// A worker whose application threads are all busy accepts no new connection if there are others; requests on kept
+    /// connections wait here.
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     pub max_queue: NonZeroU32,
 }
@@ -224,9 +323,13 @@ pub struct LimitOptions {
 #[derive(Debug, Args)]
 pub struct TrustOptions {
     /// Believe REMOTE_USER of the web server even without AUTH_TYPE
+    ///
+    /// Stock nginx configurations send the name of any Authorization: Basic field, whether or not a password was checked.
     #[arg(long)]
     pub trust_remote_user: bool,
     /// Addresses that may connect to FastCGI listeners over TCP, separated by commas [default: everybody]
+    ///
+    /// IPv4 and IPv6 addresses, no networks. Other connections are closed at once, with a warning in the log.
     #[arg(long, value_name = "ADDRESSES", env = "FCGI_WEB_SERVER_ADDRS")]
     pub web_server_addrs: Option<String>,
 }
@@ -234,9 +337,14 @@ pub struct TrustOptions {
 #[derive(Debug, Args)]
 pub struct LogOptions {
     /// File of the access log, or - for standard output; reopened on USR1
+    ///
+    /// In the combined format of Apache and nginx, times in UTC. Status 499 stands for a client that left before its
+    /// response began. Without this option there is no access log.
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
     /// Least severe level that is logged
+    ///
+    /// The log is standard error.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"], env = "FORKHORN_LOG")]
     pub log_level: String,
 }

@@ -11,6 +11,7 @@ use super::{
     ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, StartupError, TrustConfig,
 };
 use crate::cli::{LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
+use crate::protocol::fastcgi::WebServerAddrs;
 
 const DEFAULT_HTTP: &str = "127.0.0.1:8000";
 
@@ -45,7 +46,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
         limits: limits(serve.limits)?,
         trust: TrustConfig {
             remote_user: serve.trust.trust_remote_user,
-            web_server_addrs: serve.trust.web_server_addrs.filter(|list| !list.is_empty()),
+            web_server_addrs: serve.trust.web_server_addrs.map(web_server_addrs).transpose()?.flatten(),
         },
         access_log: match serve.log.access_log {
             None => AccessLogConfig::Off,
@@ -313,6 +314,17 @@ fn limits(options: LimitOptions) -> Result<LimitConfig, StartupError> {
     })
 }
 
+/// An empty list, such as an empty environment variable, is none.
+fn web_server_addrs(list: String) -> Result<Option<String>, StartupError> {
+    match list.parse::<WebServerAddrs>() {
+        _ if list.is_empty() => Ok(None),
+        Ok(_) => Ok(Some(list)),
+        Err(_) => Err(StartupError::usage(format!(
+            "--web-server-addrs {list}: expected IPv4 or IPv6 addresses, separated by commas"
+        ))),
+    }
+}
+
 fn script_environment(pairs: Vec<OsString>) -> Result<Vec<(OsString, OsString)>, StartupError> {
     let mut all = Vec::new();
     for pair in pairs {
@@ -364,5 +376,22 @@ fn directory(option: &str, path: &Path) -> Result<PathBuf, StartupError> {
     match resolved.is_dir() {
         true => Ok(resolved),
         false => Err(wrong("it is not a directory".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_web_servers_are_checked_before_anything_starts() {
+        for (list, kept) in [("", None), ("127.0.0.1, ::1", Some("127.0.0.1, ::1"))] {
+            assert_eq!(web_server_addrs(list.into()).expect(list).as_deref(), kept);
+        }
+        for list in ["localhost", "127.0.0.1,", "10.0.0.0/8"] {
+            let error = web_server_addrs(list.into()).expect_err(list);
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().starts_with(&format!("--web-server-addrs {list}: ")), "{error}");
+        }
     }
 }
