@@ -48,7 +48,7 @@ pub enum ScriptStderr {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// WSGI application: module:callable, module:factory() or path/to/file.py[:callable]; callable defaults to
+    /// WSGI application: `module:callable`, `module:factory()` or `path/to/file.py[:callable]`; callable defaults to
     /// `application`
     ///
     /// It is mounted at the root of the site. Without it, forkhorn serves what --mount, --cgi and --static name. A file is

@@ -1,6 +1,6 @@
 //! CGI scripts, RFC 3875: one process per request.
 //!
-//! [`locate`] finds the script and splits the path at it, [`environment`] makes the script's environment, and a
+//! [`locate()`] finds the script and splits the path at it, [`environment()`] makes the script's environment, and a
 //! [`ScriptRun`] is the running script: a state machine over its three pipes and its exit. It owns no event loop; the
 //! worker registers [`ScriptRun::sources`] and tells it what has become ready.
 //!
