@@ -16,6 +16,7 @@ use crate::file_wrapper::FileWrapper;
 use crate::input::Input;
 use crate::iterable;
 use crate::report;
+use crate::signals;
 use crate::start_response::Exchange;
 
 /// What all application threads of a worker share.
@@ -69,14 +70,7 @@ impl Application for ApplicationThread {
     }
 
     fn on_signal(&self) -> bool {
-        Python::attach(|py| match py.check_signals() {
-            Ok(()) => true,
-            Err(error) => {
-                let error = report::short(py, &error);
-                log::warn!(target: report::TARGET, "a signal handler raised {error}: the worker ends");
-                false
-            }
-        })
+        Python::attach(signals::run_handlers)
     }
 }
 

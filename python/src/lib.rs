@@ -12,7 +12,7 @@
 //!
 //! For step 5, PEP 3333's words are file names: `environ`, `input`, `error_stream` (`wsgi.errors`), `start_response`,
 //! `iterable`, `file_wrapper`; `block` moves bytes on, `report` brings exceptions to the log, `stacks` tells where a
-//! request hangs. `cpython` holds what pyo3 has no safe form for.
+//! request hangs, `signals` has the application's handlers run. `cpython` holds what pyo3 has no safe form for.
 
 #![allow(unsafe_code, reason = "the border to CPython's C API")]
 
@@ -28,6 +28,7 @@ mod iterable;
 mod load;
 mod report;
 mod setup;
+mod signals;
 mod stacks;
 mod start_response;
 mod template;

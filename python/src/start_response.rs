@@ -67,12 +67,13 @@ impl Exchange {
         Ok(action(unsafe { &mut *pointer }))
     }
 
-    /// Writes a block of the body, and waits while the client reads slowly.
+    /// Writes a block of the body, and waits while the client reads slowly. Signal handlers run meanwhile.
     pub fn write_block(&self, block: &Bound<'_, PyBytes>) -> PyResult<Flow> {
         let mut flow = self.with(|response| block::write(response, block))?;
         while flow == Flow::Full {
             // SAFETY: the worker's wait knows nothing of Python.
             flow = self.with(|response| unsafe { cpython::detached(block.py(), || response.wait()) })?;
+            block.py().check_signals()?;
         }
         Ok(flow)
     }

@@ -6,14 +6,12 @@ use forkhorn::channel::{ChannelError, ToMaster, ToProcess};
 use forkhorn::cli::Preload;
 use forkhorn::process::{WorkerExit, WorkerStart};
 use forkhorn::sys::{Forked, fork_worker};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pyo3::prelude::*;
 
 use crate::cpython::fork_hooks;
 use crate::fork_safety::{self, Before};
 use crate::load;
-use crate::report;
+use crate::signals::{self, Wakeup};
 
 /// How a template's work ends.
 pub enum End {
@@ -65,13 +63,17 @@ fn is_copyable(py: Python<'_>, start: &WorkerStart, before: &Before) -> PyResult
 }
 
 fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<End> {
+    let wakeup = Wakeup::install(py)?;
     loop {
-        if !wait_for_message(py, &start) {
+        if !signals::run_handlers(py) {
             return Ok(End::Exit(WorkerExit::Done));
         }
         let (message, mut descriptors) = match start.channel.try_receive::<ToProcess>() {
             Ok(Some(received)) => received,
-            Ok(None) => continue,
+            Ok(None) => {
+                wakeup.wait(py, Some(start.channel.as_fd()));
+                continue;
+            }
             Err(ChannelError::Closed) => return Ok(End::Exit(WorkerExit::Done)),
             Err(error) => {
                 log::error!("the template can't understand the master: {error}");
@@ -116,24 +118,6 @@ fn fork(py: Python<'_>) -> std::io::Result<Forked> {
         Ok(Forked::Template { .. }) | Err(_) => fork_hooks::after_in_parent(py),
     }
     forked
-}
-
-/// Waits with the interpreter left to other threads; signal handlers run. False: one of them wants the end.
-fn wait_for_message(py: Python<'_>, start: &WorkerStart) -> bool {
-    loop {
-        let polled = py.detach(|| {
-            let mut descriptors = [PollFd::new(start.channel.as_fd(), PollFlags::POLLIN)];
-            poll(&mut descriptors, PollTimeout::NONE)
-        });
-        if polled != Err(Errno::EINTR) {
-            // An error here is one that receiving will name.
-            return true;
-        }
-        if let Err(error) = py.check_signals() {
-            log::warn!("a signal handler raised {}: the template ends", report::short(py, &error));
-            return false;
-        }
-    }
 }
 
 fn tell(start: &WorkerStart, message: &ToMaster) {

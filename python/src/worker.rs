@@ -1,15 +1,16 @@
 //! A worker: the event loop of the library on one or more Python threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use forkhorn::config::Config;
-use forkhorn::process::WorkerStart;
+use forkhorn::process::{WorkerExit, WorkerStart};
 use forkhorn::worker::Worker;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
 use crate::application::{ApplicationThread, Applications};
 use crate::report;
+use crate::signals::{self, Wakeup};
 use crate::stacks::Stacks;
 
 /// Serves until the worker ends, and returns the exit status. The interpreter then ends as it always does: threads are
@@ -17,19 +18,73 @@ use crate::stacks::Stacks;
 pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<i32> {
     let config = start.config.clone();
     let applications = Arc::new(Applications { callables });
-    let main_thread = ApplicationThread::new(py, applications.clone(), &config)?;
     let stacks = Stacks::register(py)?;
+    let wakeup = Wakeup::install(py)?;
     let worker = Arc::new(Worker::new(start, Box::new(move || stacks.dump()))?);
-    let mut others = Vec::new();
-    for number in 1..config.processes.threads {
-        others.push(start_thread(py, number, worker.clone(), applications.clone(), config.clone())?);
-    }
-    worker.serve(&main_thread);
-    for thread in others {
-        thread.call_method0("join")?;
+    match config.processes.threads {
+        0 | 1 => {
+            let main_thread = ApplicationThread::new(py, applications, &config)?;
+            worker.watch_signals(wakeup.reading().try_clone_to_owned()?)?;
+            worker.serve(&main_thread);
+        }
+        _ => serve_on_threads(py, &worker, &applications, &config, &wakeup)?,
     }
     warn_of_threads(py)?;
     Ok(worker.exit_code())
+}
+
+/// The main thread serves no requests: whatever the others do, it is there for signal handlers.
+fn serve_on_threads(
+    py: Python<'_>,
+    worker: &Arc<Worker>,
+    applications: &Arc<Applications>,
+    config: &Arc<Config>,
+    wakeup: &Wakeup,
+) -> PyResult<()> {
+    let mut threads = Vec::new();
+    // A handler's exception must not meet this thread while it is in Python to start another one: no request, so no
+    // word to the master either, before it waits below.
+    let all_started = Arc::new(OnceLock::new());
+    for number in 1..=config.processes.threads {
+        let serve = {
+            let (worker, applications, config) = (worker.clone(), applications.clone(), config.clone());
+            let (main_thread, all_started) = (wakeup.waker()?, all_started.clone());
+            move |py: Python<'_>| {
+                py.detach(|| all_started.wait());
+                if !worker.has_ended() {
+                    serve_on_this_thread(py, &worker, applications.clone(), &config);
+                }
+                main_thread.wake();
+            }
+        };
+        match start_thread(py, number, serve) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => give_up(py, worker, &error),
+        }
+    }
+    let _ = all_started.set(());
+    while !worker.has_ended() {
+        wakeup.wait(py, None);
+        if !signals::run_handlers(py) {
+            worker.end(WorkerExit::Done);
+        }
+    }
+    for thread in threads {
+        thread.call_method0("join")?;
+    }
+    Ok(())
+}
+
+fn serve_on_this_thread(py: Python<'_>, worker: &Worker, applications: Arc<Applications>, config: &Config) {
+    match ApplicationThread::new(py, applications, config) {
+        Ok(thread) => worker.serve(&thread),
+        Err(error) => give_up(py, worker, &error),
+    }
+}
+
+fn give_up(py: Python<'_>, worker: &Worker, error: &PyErr) {
+    log::error!("an application thread could not start\n{}", report::traceback(py, error));
+    worker.end(WorkerExit::Failed);
 }
 
 /// The interpreter will wait for threads that are no daemons, for ever if need be: the log says for whom.
@@ -50,21 +105,13 @@ fn warn_of_threads(py: Python<'_>) -> PyResult<()> {
 fn start_thread<'py>(
     py: Python<'py>,
     number: u16,
-    worker: Arc<Worker>,
-    applications: Arc<Applications>,
-    config: Arc<Config>,
+    serve: impl Fn(Python<'_>) + Send + Sync + 'static,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let serve = PyCFunction::new_closure(py, None, None, move |arguments, _| {
-        let py = arguments.py();
-        match ApplicationThread::new(py, applications.clone(), &config) {
-            Ok(thread) => worker.serve(&thread),
-            Err(error) => {
-                log::error!("an application thread could not start\n{}", report::traceback(py, &error));
-            }
-        }
-    })?;
     let options = PyDict::new(py);
-    options.set_item("target", serve)?;
+    options.set_item(
+        "target",
+        PyCFunction::new_closure(py, None, None, move |arguments, _| serve(arguments.py()))?,
+    )?;
     options.set_item("name", format!("forkhorn-{number}"))?;
     let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&options))?;
     thread.call_method0("start")?;

@@ -20,6 +20,6 @@ pub trait Application: Sync {
     /// Runs `wait`, which may block, with the interpreter left to other threads.
     fn detached<R: Send>(&self, wait: impl FnOnce() -> R + Send) -> R;
 
-    /// A signal has interrupted a wait: the interpreter may want to run its handlers. False: end the worker.
+    /// A signal has come: the interpreter may want to run its handlers. False: end the worker.
     fn on_signal(&self) -> bool;
 }

@@ -80,6 +80,8 @@ pub(crate) enum Source {
     Channel,
     /// Somebody wants the thread that waits to look at the state again.
     Waker,
+    /// The interpreter has noted a signal.
+    Signals,
     Listener(u32),
     Connection(Key),
     /// A descriptor of a script; which one is the script's business.
@@ -95,6 +97,7 @@ impl Source {
         let (kind, index, generation) = match self {
             Source::Channel => (0, 0, 0),
             Source::Waker => (0, 1, 0),
+            Source::Signals => (0, 2, 0),
             Source::Listener(index) => (1, index, 0),
             Source::Connection(key) => (2, key.index, key.generation),
             Source::Script(key, which) => (3 + u64::from(which & 3), key.index, key.generation),
@@ -108,7 +111,8 @@ impl Source {
         let key = Key { index, generation: (bits >> 32) as u32 };
         match bits & ((1 << KIND_BITS) - 1) {
             0 if index == 0 => Source::Channel,
-            0 => Source::Waker,
+            0 if index == 1 => Source::Waker,
+            0 => Source::Signals,
             1 => Source::Listener(index),
             2 => Source::Connection(key),
             kind => Source::Script(key, (kind - 3) as u8),
@@ -126,6 +130,7 @@ mod tests {
         for source in [
             Source::Channel,
             Source::Waker,
+            Source::Signals,
             Source::Listener(7),
             Source::Connection(key),
             Source::Script(key, 0),

@@ -19,6 +19,7 @@ mod protocol;
 mod relief;
 mod response;
 mod scripts;
+mod signals;
 mod socket;
 mod state;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use access_log::AccessLog;
 use flight::{Job, Overdue};
 use keyed::{Keyed, Source};
 use listener::Listeners;
+use signals::Signals;
 use state::{Phase, State};
 
 /// Events of one wait.
@@ -100,7 +102,7 @@ pub struct Worker {
 /// Why an application thread stopped driving.
 enum Driven {
     Job(Job),
-    /// A signal interrupted the wait.
+    /// A signal has come, or has interrupted the wait.
     Signal,
     Ended,
 }
@@ -130,6 +132,7 @@ impl Worker {
             phase: Phase::Serving,
             drain_deadline: None,
             waiting_for_room: 0,
+            signals: Signals::default(),
         };
         state.watch_channel()?;
         let shared = Arc::new(Shared {
@@ -145,6 +148,14 @@ impl Worker {
             exit: AtomicI32::new(WorkerExit::Done.code()),
         });
         Ok(Worker { shared })
+    }
+
+    /// From now on [`Application::on_signal`] is called soon after `pipe` has become readable, on the one thread that
+    /// serves. It is the reading end of a pipe, and does not block.
+    pub fn watch_signals(&self, pipe: OwnedFd) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        let State { signals, core, .. } = &mut *state;
+        signals.watch(pipe, &core.registry)
     }
 
     /// Answers requests on the calling thread until the worker ends: drained, told to stop, or its master gone. The
@@ -199,6 +210,16 @@ impl Worker {
         self.shared.retire(reason);
     }
 
+    /// Ends the worker: `serve` returns on all threads, after the requests that the application has.
+    pub fn end(&self, exit: WorkerExit) {
+        self.shared.end(exit);
+    }
+
+    /// Every call of `serve` returns or has returned.
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().phase == Phase::Ended
+    }
+
     /// How the process should exit, once `serve` has returned on all threads.
     pub fn exit_code(&self) -> i32 {
         self.shared.seat.ended.store(true, Ordering::Relaxed);
@@ -230,6 +251,9 @@ impl Shared {
         let driven = loop {
             if state.phase == Phase::Ended {
                 break Driven::Ended;
+            }
+            if state.signals.take() {
+                break Driven::Signal;
             }
             if let Some(job) = state.take_job() {
                 break Driven::Job(job);

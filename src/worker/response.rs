@@ -72,7 +72,8 @@ impl<'a> Response<'a> {
         self.send(Some(Block::File { file, offset, length }), false)
     }
 
-    /// Blocks until the peer has read enough, or is gone. Call it detached from the interpreter.
+    /// Blocks until the peer has read enough, or is gone. Call it detached from the interpreter. `Flow::Full`: a signal has
+    /// come; let the interpreter handle it, then go on waiting.
     pub fn wait(&self) -> Flow {
         let enough = self.shared.config.limits.max_output_bytes / 2;
         let mut state = self.shared.lock();
@@ -83,6 +84,9 @@ impl<'a> Response<'a> {
             }
             if connection.backlog() <= enough {
                 return Flow::Continue;
+            }
+            if state.signals.take() {
+                return Flow::Full;
             }
             // The relief thread, or another application thread, drives meanwhile and tells of each turn.
             state.waiting_for_room += 1;

@@ -18,6 +18,7 @@ use super::core::Core;
 use super::flight::Job;
 use super::keyed::{Key, Keyed, Source};
 use super::listener::Listeners;
+use super::signals::Signals;
 use super::timers::Timed;
 
 /// How far the worker is on its way out.
@@ -40,6 +41,7 @@ pub(crate) struct State {
     pub drain_deadline: Option<Instant>,
     /// Application threads that wait for a slow reader.
     pub waiting_for_room: usize,
+    pub signals: Signals,
 }
 
 impl State {
@@ -47,6 +49,7 @@ impl State {
         match Source::of(event.token()) {
             Source::Channel => self.on_channel(),
             Source::Waker => {}
+            Source::Signals => self.signals.on_readable(),
             Source::Listener(index) => self.accept(index as usize),
             Source::Connection(key) => {
                 self.with_connection(key, |connection, core| connection.on_event(event, core))

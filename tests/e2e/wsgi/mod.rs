@@ -5,3 +5,4 @@ mod environ;
 mod forms;
 mod pythons;
 mod rules;
+mod signals;
