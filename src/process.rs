@@ -1,9 +1,10 @@
 //! How a process that the master starts learns what it is: the channel on descriptor 0, and the first message on it.
 //!
-//! The master starts a template or a worker of an application as `python3 -c BOOT …` with `--env` in its environment,
-//! with `--chdir` as its working directory and, if `--user` or `--group` are given, already as that user. BOOT imports
-//! the bridge, `_forkhorn`, and ends with `sys.exit(_forkhorn.main())`; `main` calls [`receive_start`] and gives back
-//! the exit status ([`WorkerExit::code`]). A worker without Python is the forkhorn binary itself, as `forkhorn worker`.
+//! The master starts a template or a worker of an application as `python3 -c …` with `--env` in its environment, with
+//! `--chdir` as its working directory and, if `--user` or `--group` are given, already as that user. The interpreter
+//! first reads from the channel what it is to run (`master/bridge.rs`). That imports the bridge, `_forkhorn`, and ends
+//! with `sys.exit(_forkhorn.main())`; `main` calls [`receive_start`] and gives back the exit status
+//! ([`WorkerExit::code`]). A worker without Python is the forkhorn binary itself, as `forkhorn worker`.
 
 mod privileges;
 

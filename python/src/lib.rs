@@ -1,6 +1,6 @@
 //! forkhorn's bridge to Python: an extension module on the stable ABI, loaded by the user's own interpreter.
 //!
-//! The master starts `python3 -c BOOT <this module>`, and BOOT calls [`main`]. What follows, and where:
+//! The master starts `python3 -c … <this module>`, with code that calls [`main`]. What follows, and where:
 //!
 //! | step | module | job |
 //! | --- | --- | --- |

@@ -42,7 +42,7 @@ pub fn prepend_path(py: Python<'_>, directory: &Path) -> PyResult<()> {
     path.insert(0, directory)
 }
 
-/// `__main__` is that of `python3 -c BOOT`. multiprocessing looks into it, and so may applications: nothing of ours
+/// `__main__` is that of `python3 -c …`. multiprocessing looks into it, and so may applications: nothing of ours
 /// stays there.
 fn clear_main_module(py: Python<'_>) -> PyResult<()> {
     let main = py.import("__main__")?;

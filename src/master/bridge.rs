@@ -11,6 +11,11 @@ use crate::master::spawn::ProcessCommand;
 /// The name of the installed module, and the one that cargo gives it.
 const FILE_NAMES: [&str; 2] = ["_forkhorn.abi3.so", "lib_forkhorn.so"];
 
+/// What the interpreter is started with, for whoever lists processes: a line, not the whole of [`BOOT`].
+const READ_BOOT: &str = "import os; exec(os.read(0, 9999))";
+
+const _: () = assert!(BOOT.len() < 9999, "READ_BOOT reads it whole");
+
 /// What the interpreter runs. It must be understood by interpreters that are too old, to tell them so: hence neither
 /// f-strings nor annotations. Arguments: the file of the bridge or nothing, where it was looked for, the applications.
 const BOOT: &str = r#"
@@ -87,7 +92,8 @@ impl Bridge {
             program: python.interpreter.clone(),
             // An interpreter finds its virtual environment by its own path.
             name: None,
-            arguments: vec!["-c".into(), BOOT.into(), path, list(places), list(applications)],
+            arguments: vec!["-c".into(), READ_BOOT.into(), path, list(places), list(applications)],
+            boot: Some(BOOT),
             environment: home_of(config).into_iter().chain(python.env.iter().cloned()).collect(),
             directory: python.chdir.clone(),
             identity: config.processes.identity.clone(),
@@ -112,6 +118,7 @@ pub(crate) fn without_python() -> ProcessCommand {
         program: "/proc/self/exe".into(),
         name: Some("forkhorn"),
         arguments: vec!["worker".into()],
+        boot: None,
         environment: Vec::new(),
         directory: None,
         // It drops privileges itself: others may not be allowed to run the binary.

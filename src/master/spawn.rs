@@ -18,6 +18,8 @@ pub(crate) struct ProcessCommand {
     /// What process lists show in the place of the program.
     pub(crate) name: Option<&'static str>,
     pub(crate) arguments: Vec<OsString>,
+    /// What it reads from the channel before the first message.
+    pub(crate) boot: Option<&'static str>,
     /// Added to the master's own.
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) directory: Option<PathBuf>,
@@ -29,6 +31,9 @@ impl ProcessCommand {
     /// Starts it. Its pid, and the master's end of the channel.
     pub(crate) fn spawn(&self) -> io::Result<(i32, Channel)> {
         let (ours, theirs) = Channel::pair()?;
+        if let Some(boot) = self.boot {
+            sys::send_message(ours.as_fd(), boot.as_bytes(), &[])?;
+        }
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(name) = self.name {

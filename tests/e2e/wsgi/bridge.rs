@@ -147,6 +147,19 @@ fn signal_handlers_of_the_application_run_in_a_request_and_between_two() {
 }
 
 #[test]
+fn process_lists_show_one_readable_line() {
+    let forkhorn = misbehaving().start();
+    let family = forkhorn.family();
+    assert_eq!(family.len(), 2, "{family:?}");
+    for process in family {
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).expect("it is alive");
+        let words: Vec<&str> = line.split('\0').collect();
+        assert!(line.lines().count() == 1 && words[2].len() < 40, "{line}");
+        assert!(words[3].ends_with("lib_forkhorn.so"), "{line}");
+    }
+}
+
+#[test]
 fn processes_of_the_application_do_not_disturb_the_worker() {
     let forkhorn = misbehaving().start();
     for _ in 0..2 {
