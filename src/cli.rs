@@ -105,10 +105,11 @@ pub struct ContentOptions {
 pub struct ListenerOptions {
     /// Listen for HTTP/1.1: HOST:PORT, unix:/path or fd:N; repeatable [default: 127.0.0.1:8000 if no listener is named]
     ///
-    /// :PORT means all IPv4 addresses; [::]:PORT means all addresses, IPv4 too unless an IPv4 listener has that port; port
-    /// 0 means a free one, which the log names. A Unix socket that a dead process has left behind is replaced. fd:N is a
-    /// listening socket that whoever starts forkhorn passes on. If neither --http nor --fastcgi is given, the sockets that
-    /// systemd passes are taken: one whose FileDescriptorName begins with fastcgi or fcgi for FastCGI, others for HTTP.
+    /// `:PORT` means all IPv4 addresses; `[::]:PORT` means all addresses, IPv4 too unless an IPv4 listener has that port;
+    /// port 0 means a free one, which the log names. A Unix socket that a dead process has left behind is replaced. `fd:N`
+    /// is a listening socket that whoever starts forkhorn passes on. If neither --http nor --fastcgi is given, the sockets
+    /// that systemd passes are taken: one whose FileDescriptorName begins with fastcgi or fcgi for FastCGI, others for
+    /// HTTP.
     #[arg(long, value_name = "ADDR")]
     pub http: Vec<String>,
     /// Listen for FastCGI: HOST:PORT, unix:/path or fd:N; repeatable
