@@ -28,6 +28,10 @@ const LIMITS: Limits = Limits {
 /// their own share.
 const MOST_HELD_BYTES: usize = 64 * 1024;
 
+/// The bits of the manners that say how answers end: BROKEN of them breaks off, all of them leave it open.
+const ENDING: u8 = 0x18;
+const BROKEN: u8 = 0x10;
+
 // The first two bytes choose the split and the caller's manners, the rest is the peer's.
 fuzz_target!(|data: &[u8]| {
     let [step, manners, stream @ ..] = data else { return };
@@ -115,8 +119,22 @@ fn serve(stream: &[u8], step: usize, manners: u8) {
         let mut written = Vec::new();
         drain(&mut connection, &mut written);
         answers.receive(&written);
+        let ends_with_zeros = written.ends_with(&[0; 8]);
         drop(written);
-        while answers.poll_event().expect("answers are valid records").is_some() {}
+        loop {
+            match answers.poll_event() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // A header of no version breaks an answer off where the end of the connection would not.
+                Err(error) => {
+                    let is_broken = manners & ENDING == BROKEN && ends_with_zeros;
+                    return assert!(
+                        is_broken && connection.wants_close(),
+                        "answers are valid records: {error}"
+                    );
+                }
+            }
+        }
         assert!(answers.is_between_records(), "output holds whole records");
         let held = HELD.load(Ordering::Relaxed).saturating_sub(held_before);
         assert!(held <= MOST_HELD_BYTES + 2 * step, "{held} bytes are held");
@@ -157,10 +175,10 @@ fn answer(connection: &mut Connection, event: Event, manners: u8, now: Instant) 
         connection.send_stderr(id, b"trouble");
     }
     connection.send(id, ResponsePart::Body(b"more"), now);
-    match manners >> 3 & 3 {
-        0 | 1 => connection.send(id, ResponsePart::End, now),
-        2 => connection.send(id, ResponsePart::Broken, now),
-        _ => {}
+    match manners & ENDING {
+        BROKEN => connection.send(id, ResponsePart::Broken, now),
+        ENDING => {}
+        _ => connection.send(id, ResponsePart::End, now),
     }
 }
 
