@@ -78,15 +78,21 @@ find_python() {
 
 # ensure_venv WHY REQUIREMENTS...: the packages of these files are in the virtual environment .venv.
 ensure_venv() {
-    local why=$1
+    local why=$1 file missing_files=() marks=()
     shift
     find_python || fail "there is no Python 3.10 or newer: neither /usr/bin/python3 nor python3 of PATH is one"
-    local done
-    done=.venv/forkhorn-$(cat "$@" | sha256sum | cut -c1-16)
-    if [ ! -e "$done" ]; then
+    # An environment without its interpreter (the system has a newer one now, for instance) is made anew.
+    .venv/bin/python3 -c '' 2>/dev/null || rm -rf .venv
+    for file; do
+        local mark
+        mark=.venv/forkhorn-$(sha256sum <"$file" | cut -c1-16)
+        [ -e "$mark" ] || { missing_files+=("$file"); marks+=("$mark"); }
+    done
+    if [ ${#missing_files[@]} -gt 0 ]; then
         say "installing Python packages into .venv: $why"
-        .venv/bin/python3 -c '' 2>/dev/null || "$python" -m venv --clear .venv
-        .venv/bin/python3 -m pip install --quiet --disable-pip-version-check --no-input "${@/#/--requirement=}"
-        touch "$done"
+        [ -e .venv ] || "$python" -m venv .venv
+        .venv/bin/python3 -m pip install --quiet --disable-pip-version-check --no-input \
+            "${missing_files[@]/#/--requirement=}"
+        touch "${marks[@]}"
     fi
 }
