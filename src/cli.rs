@@ -224,8 +224,8 @@ pub struct ProcessOptions {
 pub struct CgiOptions {
     /// Longest run of a script, in seconds; 0 for no limit
     ///
-    /// From its start. Past it the client gets 504, or sees the connection break if the response has begun, and the
-    /// script's process group gets TERM, two seconds later KILL.
+    /// From its start; time in which it waits for its client does not count. Past it the client gets 504, or sees the
+    /// connection break if the response has begun, and the script's process group gets TERM, two seconds later KILL.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub cgi_timeout: f64,
     /// Scripts at once in each worker; further requests wait
