@@ -183,6 +183,29 @@ fn a_worker_that_ran_out_of_memory_or_time_is_not_used_again() {
 }
 
 #[test]
+fn a_worker_that_lies_to_its_master_harms_nobody_but_itself() {
+    // CVE-2021-21703: the parent, with more rights, believed what its children had written.
+    let forkhorn = Forkhorn::new().wsgi("hostile.py").workers(2).start();
+    let master = process(forkhorn.pid()).expect("the master");
+    for number in 0..20 {
+        // The worker may be ended for it, and its connection with it.
+        let mut connection = forkhorn.connect();
+        connection.send_anyway(request_bytes("GET", &format!("/{number}"), &[], b""));
+        let _ = connection.try_read("GET");
+    }
+    wait_until("a worker answers", || {
+        let mut connection = forkhorn.connect();
+        connection.send_anyway(request_bytes("GET", "/fine", &[], b""));
+        connection.try_read("GET").is_ok_and(|response| response.text() == "fine")
+    });
+    assert_eq!(
+        process(forkhorn.pid()).map(|now| now.started),
+        Some(master.started),
+        "the master was replaced"
+    );
+}
+
+#[test]
 fn the_default_mode_of_a_socket_lets_strangers_out() {
     // CVE-2014-0185.
     let forkhorn = Forkhorn::new().wsgi("probe.py").wrapper(["sh", "-c", "umask 0; exec \"$@\"", "sh"]);

@@ -122,6 +122,21 @@ fn nothing_outside_the_folder_runs_whatever_the_path_says() {
 }
 
 #[test]
+fn a_script_where_nothing_may_be_executed_is_named_so() {
+    let forkhorn = Forkhorn::new().cgi_folder();
+    let folder = forkhorn.folder.join("cgi-bin").display().to_string();
+    // In a mount namespace of its own, nobody else sees that file system, and it vanishes with forkhorn.
+    let mount = format!(
+        "mount -t tmpfs -o noexec tmpfs '{folder}' && printf '#!/bin/sh\\necho x\\n' > '{folder}/x.sh' \
+         && chmod 755 '{folder}/x.sh' && exec \"$@\""
+    );
+    let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
+    let forkhorn = forkhorn.wrapper(["unshare", namespace, "sh", "-c", &mount, "sh"]).start();
+    assert!([403, 502].contains(&forkhorn.get("/cgi-bin/x.sh").status));
+    forkhorn.wait_for_log("x.sh*noexec");
+}
+
+#[test]
 fn a_folder_that_vanishes_is_an_error_of_one_request() {
     let (forkhorn, _outside) = faulty();
     std::fs::rename(forkhorn.folder.join("cgi-bin"), forkhorn.folder.join("gone")).expect("a folder");

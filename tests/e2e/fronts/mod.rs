@@ -4,6 +4,7 @@ mod examples;
 mod mapping;
 mod traffic;
 
+use crate::support::folder::{copy_tree, set_mode};
 use crate::support::fronts::{Front, Site};
 use crate::support::{Forkhorn, Running, fixture};
 
@@ -36,6 +37,17 @@ const LIGHTTPD: &str = "server.bind = \"127.0.0.1\"\nserver.port = {port}\nserve
     server.modules = ( \"mod_fastcgi\" )\nserver.username = \"www-data\"\nserver.groupname = \"www-data\"\n\
     fastcgi.server = ( \"/\" => (( \"socket\" => \"{folder}/run/forkhorn.sock\", \"check-local\" => \"disable\" )) )\n";
 
+/// Below what APACHE says.
+const MOD_FCGID: &str = "LoadModule fcgid_module /usr/lib/apache2/modules/mod_fcgid.so\n\
+    FcgidIPCDir {folder}/run/fcgid\nFcgidProcessTableFile {folder}/run/fcgid_shm\n\
+    FcgidMaxProcessesPerClass 2\nFcgidMaxRequestLen 100000000\n<Location \"/\">\nSetHandler fcgid-script\n\
+    Options +ExecCGI\nFcgidWrapper \"{folder}/start.sh\" virtual\nCGIPassAuth On\n</Location>\n";
+
+/// How mod_fcgid starts forkhorn: as a user who can read nothing but the site's folder.
+const START: &str = "#!/bin/sh\ncd {folder} || exit 1\n\
+    exec target/release/forkhorn serve wsgi/probe.py --mount /m=wsgi/probe.py --cgi /cgi-bin=cgi-fixtures \\\n\
+    --python /usr/bin/python3 --workers 1 --fastcgi fd:0\n";
+
 const HAPROXY: &str = "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
     frontend www\n bind 127.0.0.1:{port}\n default_backend forkhorn\n\
     backend forkhorn\n use-fcgi-app forkhorn\n server forkhorn unix@{folder}/run/forkhorn.sock proto fcgi\n\
@@ -49,17 +61,19 @@ pub enum Way {
     ApacheProxyPass,
     ApacheProxyPassMatch,
     ApacheSetHandler,
+    ModFcgid,
     Lighttpd,
     HaProxy,
 }
 
 impl Way {
-    pub const ALL: [Way; 7] = [
+    pub const ALL: [Way; 8] = [
         Way::Nginx,
         Way::NginxSplit,
         Way::ApacheProxyPass,
         Way::ApacheProxyPassMatch,
         Way::ApacheSetHandler,
+        Way::ModFcgid,
         Way::Lighttpd,
         Way::HaProxy,
     ];
@@ -81,6 +95,7 @@ impl Way {
             Way::ApacheSetHandler => {
                 format!("{APACHE}<Location \"/\">\nSetHandler \"proxy:{socket}/\"\n</Location>\n")
             }
+            Way::ModFcgid => format!("{APACHE}{MOD_FCGID}"),
             Way::Lighttpd => LIGHTTPD.to_owned(),
             Way::HaProxy => HAPROXY.to_owned(),
         }
@@ -99,22 +114,36 @@ impl Way {
 /// The probe at the root and below `/m`, scripts below `/cgi-bin`, and a web server in front of all of it.
 pub struct Fronted {
     pub front: Front,
-    pub forkhorn: Running,
+    /// `None` if the web server starts it.
+    pub forkhorn: Option<Running>,
     pub site: Site,
 }
 
-/// Starts a way.
+/// Starts a way; `options` are for a forkhorn that is started beside it.
 #[track_caller]
 pub fn fronted(way: Way, options: &[&str]) -> Fronted {
     let site = Site::bare();
+    let forkhorn = match way {
+        Way::ModFcgid => {
+            site.install_binary();
+            copy_tree(&fixture("wsgi"), &site.folder.join("wsgi"));
+            copy_tree(&fixture("cgi-bin"), &site.folder.join("cgi-fixtures"));
+            set_mode(&site.write("start.sh", START), 0o755);
+            None
+        }
+        _ => Some(behind(&site, options)),
+    };
+    site.write("front.conf", &way.configuration());
+    let front = site.front(way.command());
+    Fronted { front, forkhorn, site }
+}
+
+#[track_caller]
+fn behind(site: &Site, options: &[&str]) -> Running {
     let socket = site.folder.join("run/forkhorn.sock");
     let probe = fixture("wsgi/probe.py").display().to_string();
     let forkhorn =
         Forkhorn::new().wsgi("probe.py").workers(2).args(["--mount", &format!("/m={probe}")]).cgi_fixtures();
     let forkhorn = options.iter().fold(forkhorn, |forkhorn, option| forkhorn.arg(*option));
-    let forkhorn =
-        forkhorn.fastcgi(&format!("unix:{}", socket.display())).args(["--socket-mode", "666"]).start();
-    site.write("front.conf", &way.configuration());
-    let front = site.front(way.command());
-    Fronted { front, forkhorn, site }
+    forkhorn.fastcgi(&format!("unix:{}", socket.display())).args(["--socket-mode", "666"]).start()
 }

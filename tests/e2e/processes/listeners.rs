@@ -80,6 +80,15 @@ fn a_file_that_is_no_socket_is_never_removed() {
 }
 
 #[test]
+fn without_a_listener_named_it_is_port_8000_of_this_machine() {
+    // Taken by us, or by somebody else already: either way forkhorn can't have it, and says which one it wanted.
+    let _taken = TcpListener::bind("127.0.0.1:8000");
+    let (code, log) = Forkhorn::new().wsgi("probe.py").no_listener().run_to_exit();
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("127.0.0.1:8000"), "{log}");
+}
+
+#[test]
 fn a_port_in_use_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
