@@ -76,6 +76,8 @@ impl<'a> Response<'a> {
     /// come; let the interpreter handle it, then go on waiting.
     pub fn wait(&self) -> Flow {
         let enough = self.shared.config.limits.max_output_bytes / 2;
+        // Whoever drives may have computed its wait before this connection had a reader to be waited for.
+        let _ = self.shared.waker.wake();
         let mut state = self.shared.lock();
         loop {
             let Some(connection) = state.connections.get_mut(self.connection) else { return Flow::Stop };
