@@ -2,12 +2,12 @@
 //! hand, whole requests with one call, and any of it can be split, mixed or wrong.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
-use super::http::{Address, Response, Stream, find};
+use super::http::{Address, Response, Stream, find, read_uninterrupted};
 use super::wait::DEADLINE;
 
 /// Record types (FastCGI 1.0 §8).
@@ -353,7 +353,7 @@ impl Peer {
     fn fill_to(&mut self, length: usize) -> bool {
         let mut chunk = [0; 64 * 1024];
         while self.buffer.len() < length {
-            match self.stream.read(&mut chunk) {
+            match read_uninterrupted(&mut self.stream, &mut chunk) {
                 Ok(0) => return false,
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,

@@ -370,13 +370,23 @@ impl Connection {
     /// Reads once; 0 at the end of the connection, be it a close or a reset.
     fn fill(&mut self) -> Result<usize, String> {
         let mut chunk = [0; 64 * 1024];
-        match self.stream.read(&mut chunk) {
+        match read_uninterrupted(&mut self.stream, &mut chunk) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 Ok(count)
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(0),
             Err(error) => Err(format!("{error}; so far {:?}", String::from_utf8_lossy(&self.buffer))),
+        }
+    }
+}
+
+/// A read that a signal to this process has interrupted is begun again.
+pub fn read_uninterrupted(stream: &mut Stream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

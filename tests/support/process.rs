@@ -81,6 +81,20 @@ pub fn status_line(pid: i32, name: &str) -> Vec<String> {
     line.trim_start_matches(':').split_whitespace().map(str::to_owned).collect()
 }
 
+/// What the descriptors of a process lead to.
+pub fn descriptors(pid: i32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string())).collect()
+}
+
+/// Waits until a process has no more descriptors open than `before`.
+#[track_caller]
+pub fn wait_for_descriptors(pid: i32, before: usize) {
+    if poll(DEADLINE, || (descriptor_count(pid) <= before).then_some(())).is_none() {
+        panic!("more than {before} descriptors: {:?}", descriptors(pid));
+    }
+}
+
 /// How many descriptors a process has open.
 pub fn descriptor_count(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(0)

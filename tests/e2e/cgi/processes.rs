@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::script;
 use crate::support::fastcgi::{ABORT_REQUEST, KEEP_CONN, Request, record};
 use crate::support::http::{Connection, find, request_bytes};
-use crate::support::process::{ProcessEntry, descriptor_count, process};
+use crate::support::process::{ProcessEntry, descriptor_count, process, wait_for_descriptors};
 use crate::support::{Forkhorn, Running, wait_until};
 
 const OK: &str = "printf 'Content-Type: text/plain\\n\\n'";
@@ -224,7 +224,7 @@ fn hundreds_of_scripts_leave_neither_zombie_nor_descriptor() {
         assert_eq!(connection.get("/cgi-bin/dies.sh").status, 502);
     }
     wait_for_no_scripts(&forkhorn);
-    wait_until("the descriptors are as many as before", || descriptor_count(worker.pid) <= before);
+    wait_for_descriptors(worker.pid, before);
     assert_eq!(process(worker.pid).map(|now| now.started), Some(worker.started), "the worker was replaced");
 }
 

@@ -5,8 +5,8 @@ use crate::support::fastcgi::{
     BEGIN_REQUEST, DATA, KEEP_CONN, PARAMS, Peer, RESPONDER, Request, STDIN, STDOUT, begin, pair, pairs,
     record, request, stream,
 };
-use crate::support::process::descriptor_count;
-use crate::support::{Forkhorn, Running, wait_until};
+use crate::support::process::{descriptor_count, wait_for_descriptors};
+use crate::support::{Forkhorn, Running};
 
 /// The connection closes, or the request is answered with one of `statuses`; then another connection is served.
 #[track_caller]
@@ -207,7 +207,7 @@ fn a_connection_that_ends_early_leaves_nothing_behind() {
         let mut peer: Peer = forkhorn.peer();
         peer.send_anyway(&bytes[..end]);
     }
-    wait_until("the descriptors are as many as before", || descriptor_count(worker) <= before);
+    wait_for_descriptors(worker, before);
     assert_eq!(request(forkhorn.fastcgi(), &Request::new("GET", "/pid")).response().status, 200);
 }
 

@@ -1,8 +1,8 @@
 //! What an HTTP client may cost: past a limit it gets the right status, and nobody else notices.
 
 use crate::support::http::{Connection, request_bytes};
-use crate::support::process::descriptor_count;
-use crate::support::{Forkhorn, Running, wait_until};
+use crate::support::process::{descriptor_count, wait_for_descriptors};
+use crate::support::{Forkhorn, Running};
 
 /// A probe with small limits.
 fn limited() -> Running {
@@ -167,5 +167,5 @@ fn connections_that_vanish_leave_no_descriptor() {
             }
         }
     }
-    wait_until("the descriptors are as many as before", || descriptor_count(worker) <= before);
+    wait_for_descriptors(worker, before);
 }
