@@ -16,6 +16,9 @@
 //! wants_close(&self) -> bool                               once the output is written, close
 //! is_idle(&self) -> bool                                   no request under way and no byte of a next one
 //! drain(&mut self)                                         finish what runs, then want to close
+//! suspend(&self, request, state: &mut Vec<u8>) -> bool     tells a state in bytes, for another process
+//! resume(&mut self, state: &[u8], now) -> Result<Option<Event>, ProtocolError>   goes on from there
+//! unread(&self) -> &[u8]                                   bytes that came and were not parsed yet
 //! ```
 //!
 //! [`receive`]: http1::Connection::receive

@@ -38,6 +38,10 @@ impl Answers {
         &mut self.output
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.is_empty()
+    }
+
     pub(super) fn head(&mut self, request_id: u16, head: &ResponseHead) {
         let mut small = [0; 40];
         self.stdout(request_id, head.lines());

@@ -273,6 +273,11 @@ impl Connection {
         self.requests.is_empty() && self.linger.is_none() && self.events.is_empty() && self.is_at_border()
     }
 
+    /// Bytes that came and were not read as records yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.input
+    }
+
     /// Finishes the requests of which a byte has come, then wants to close. Others are ended with FCGI_OVERLOADED.
     pub fn drain(&mut self) {
         if self.requests.is_empty() && !self.is_idle() {
@@ -296,8 +301,18 @@ impl Connection {
         self.input.is_empty() && self.framing.is_between_records()
     }
 
+    /// It goes on after the requests under way, and no event waits.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing
+            && !self.closing_after_next
+            && !self.eof
+            && self.failed.is_none()
+            && self.linger.is_none()
+            && self.events.is_empty()
+    }
+
     /// Time never runs backwards.
-    fn see_time(&mut self, now: Instant) {
+    pub(super) fn see_time(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 

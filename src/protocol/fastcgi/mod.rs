@@ -11,6 +11,7 @@
 //! | `request` | the order of records of one request, and its body |
 //! | `answer` | response parts to records |
 //! | `management` | FCGI_GET_VALUES |
+//! | `suspend` | a connection that goes on in another process |
 //! | [`client`] | requests to records, records of answers to events |
 //! | `addresses` | FCGI_WEB_SERVER_ADDRS |
 //!
@@ -78,6 +79,7 @@ mod management;
 pub mod params;
 pub mod record;
 mod request;
+mod suspend;
 #[cfg(test)]
 mod tests;
 

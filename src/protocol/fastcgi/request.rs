@@ -158,6 +158,41 @@ impl Request {
         self.answer == Answer::Begun { has_body: true }
     }
 
+    /// The body is complete, and nothing has been sent.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.phase, Phase::Draining | Phase::Responding)
+            && self.answer == Answer::Awaited
+            && !self.stderr_is_open
+    }
+
+    /// Another process has read this request, and its body is complete: what it said first.
+    pub(super) fn resume(
+        &mut self,
+        params: &[u8],
+        stdin_has_ended: bool,
+        body_is_of_unknown_length: bool,
+        limits: &Limits,
+    ) -> Event {
+        self.stdin_has_ended = stdin_has_ended;
+        self.phase = if stdin_has_ended { Phase::Responding } else { Phase::Draining };
+        let fed = self.params.feed(&mut self.head, params, limits);
+        match fed.and_then(|()| self.params.finish(&self.head)) {
+            Err(error) => {
+                self.phase = Phase::Rejected;
+                Event::Reject { id: self.id, error }
+            }
+            Ok(length) => {
+                let mut head = std::mem::take(&mut self.head);
+                head.body = match length {
+                    _ if body_is_of_unknown_length => BodyLength::Unknown,
+                    None | Some(0) => BodyLength::None,
+                    Some(length) => BodyLength::Known(length),
+                };
+                Event::Request { id: self.id, head }
+            }
+        }
+    }
+
     pub(super) fn params(&mut self, piece: &[u8], limits: &Limits, events: &mut VecDeque<Event>) {
         if self.phase != Phase::Params {
             return;

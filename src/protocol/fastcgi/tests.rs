@@ -3,6 +3,7 @@
 mod answers;
 mod deadlines;
 mod input;
+mod suspend;
 mod web_servers;
 
 use std::sync::Arc;

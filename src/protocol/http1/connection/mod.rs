@@ -14,6 +14,7 @@
 
 mod reading;
 mod responding;
+mod suspend;
 
 use std::sync::Arc;
 use std::time::Instant;

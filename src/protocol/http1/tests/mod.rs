@@ -4,6 +4,7 @@ mod deadlines;
 mod fixtures;
 mod requests;
 mod responses;
+mod suspend;
 
 use std::fmt::Write;
 use std::sync::Arc;
