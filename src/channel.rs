@@ -19,12 +19,14 @@ pub const MAX_MESSAGE_BYTES: usize = 200 * 1024;
 /// From the master to a template or a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToProcess {
-    /// The first message on a fresh channel. Descriptors: the listeners, then the access log if there is one.
+    /// The first message on a fresh channel. Descriptors: the listeners, the sending and the receiving end of the
+    /// hand-off queue, then the access log if there is one.
     Start { role: Role, master_pid: i32, config: Box<Config> },
     /// To a template: fork a worker. Descriptor: the worker's own channel.
     Fork { slot: u16, generation: u32 },
-    /// Finish what runs, close what idles, then exit.
-    Drain,
+    /// Finish what runs, then exit. Connections go to the other workers, if any remain or are about to come
+    /// (`hand_over`); else they are closed. May come again, with `false`.
+    Drain { hand_over: bool },
     /// End now.
     Stop,
     /// Descriptor: the reopened access log.
@@ -290,7 +292,9 @@ mod tests {
     #[test]
     fn a_process_that_does_not_read_never_blocks_the_sender() {
         let (master, _process) = pair();
-        let full = (0..1_000_000).find_map(|_| master.send(&ToProcess::Drain, &[]).err()).expect("it fills");
+        let full = (0..1_000_000)
+            .find_map(|_| master.send(&ToProcess::Drain { hand_over: true }, &[]).err())
+            .expect("it fills");
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
     }
 

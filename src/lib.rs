@@ -9,12 +9,13 @@
 //! | 3 | [`gateway`] | RFC 3875 meta-variables, routes, what a response may contain |
 //! | 4 | [`handler`] | CGI scripts, static files; applications are reached through [`worker::Application`] |
 //!
-//! [`master`] starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
+//! [`hand_off`] lets workers pass connections on to one another. [`master`] starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
 
 pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod gateway;
+pub mod hand_off;
 pub mod handler;
 pub mod logger;
 pub mod master;

@@ -20,6 +20,7 @@ use nix::sys::{prctl, signal::Signal};
 
 use crate::channel::{Channel, ChannelError, Role, ToProcess};
 use crate::config::{AccessLogConfig, Config};
+use crate::hand_off::HandOffQueue;
 use crate::logger;
 
 pub use privileges::drop_privileges;
@@ -33,6 +34,7 @@ pub struct WorkerStart {
     pub generation: u32,
     /// In the order of `config.listeners`.
     pub listeners: Vec<OwnedFd>,
+    pub hand_off: HandOffQueue,
     /// `None` if there is no access log.
     pub access_log: Option<OwnedFd>,
     pub channel: Channel,
@@ -139,7 +141,7 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
     };
     logger::init(&config.log_level, &name);
     end_on_panic();
-    let expected = config.listeners.len() + usize::from(config.access_log != AccessLogConfig::Off);
+    let expected = config.listeners.len() + 2 + usize::from(config.access_log != AccessLogConfig::Off);
     if descriptors.len() != expected {
         return Err(io::Error::other("the master's first message came without its descriptors"));
     }
@@ -147,6 +149,10 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
         AccessLogConfig::Off => None,
         AccessLogConfig::Stdout | AccessLogConfig::File(_) => descriptors.pop(),
     };
+    let (Some(receiving), Some(sending)) = (descriptors.pop(), descriptors.pop()) else {
+        return Err(io::Error::other("the master's first message came without the hand-off queue"));
+    };
+    let hand_off = HandOffQueue::from_ends(sending, receiving);
     if let Some(identity) = &config.processes.identity {
         drop_privileges(identity)?;
     }
@@ -154,7 +160,16 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
     let config = Arc::new(*config);
     Ok((
         role,
-        WorkerStart { config, slot, generation, listeners: descriptors, access_log, channel, master_pid },
+        WorkerStart {
+            config,
+            slot,
+            generation,
+            listeners: descriptors,
+            hand_off,
+            access_log,
+            channel,
+            master_pid,
+        },
     ))
 }
 

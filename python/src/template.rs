@@ -101,7 +101,7 @@ fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>
                 }
             }
             ToProcess::AccessLog => start.access_log = descriptors.pop(),
-            ToProcess::Drain | ToProcess::Stop => return Ok(End::Exit(WorkerExit::Done)),
+            ToProcess::Drain { .. } | ToProcess::Stop => return Ok(End::Exit(WorkerExit::Done)),
             ToProcess::Start { .. } => log::error!("a second start for one template"),
         }
     }

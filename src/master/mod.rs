@@ -28,6 +28,7 @@ use nix::unistd::{Pid, Uid};
 use crate::channel::{self, Channel, ChannelError, Role, ToMaster, ToProcess};
 use crate::cli::Preload;
 use crate::config::{Config, StartupError};
+use crate::hand_off::HandOffQueue;
 use crate::sys;
 use pid_file::PidFile;
 use signals::{Signals, Wish};
@@ -66,6 +67,7 @@ struct Master {
     poll: Poll,
     signals: Signals,
     sockets: Sockets,
+    hand_off: HandOffQueue,
     access_log: Option<OwnedFd>,
     _pid_file: Option<PidFile>,
 }
@@ -95,6 +97,7 @@ impl Master {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|error| failed("become the workers' parent")(error.into()))?;
         let sockets = sockets::open(&mut config, inherited)?;
+        let hand_off = HandOffQueue::open().map_err(failed("make the hand-off queue"))?;
         let pid_file = config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
         let access_log = access_log::open(&config.access_log)?;
         let poll = Poll::new().map_err(failed("make the event loop"))?;
@@ -117,6 +120,7 @@ impl Master {
             poll,
             signals,
             sockets,
+            hand_off,
             access_log,
             _pid_file: pid_file,
         })
@@ -179,6 +183,8 @@ impl Master {
             self.unread.extend(self.channels.keys());
             self.receive(end);
             let Some(status) = sys::reap(pid) else { return };
+            // It may have been woken for a connection that it never took.
+            self.hand_off.nudge();
             let actions = self.workers.on_exit(pid, status, Instant::now());
             self.act(actions, end);
         }
@@ -230,7 +236,9 @@ impl Master {
                         queue.extend(self.workers.on_not_started(id, error.to_string(), Instant::now()));
                     }
                 }
-                Action::Tell(id, Order::Drain) => queue.extend(self.tell(id, &ToProcess::Drain, &[])),
+                Action::Tell(id, Order::Drain { hand_over }) => {
+                    queue.extend(self.tell(id, &ToProcess::Drain { hand_over }, &[]));
+                }
                 Action::Tell(id, Order::Stop) => queue.extend(self.tell(id, &ToProcess::Stop, &[])),
                 Action::Kill { pid, signal } => kill(pid, signal),
                 Action::Forget(id) => self.forget(id),
@@ -258,8 +266,9 @@ impl Master {
     fn send_start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
         let message = start_message(role, &self.config);
         let Some(channel) = self.channels.get(&id) else { return Vec::new() };
-        let descriptors: Vec<BorrowedFd<'_>> =
-            self.sockets.descriptors.iter().chain(&self.access_log).map(AsFd::as_fd).collect();
+        let mut descriptors: Vec<BorrowedFd<'_>> = self.sockets.descriptors.iter().map(AsFd::as_fd).collect();
+        descriptors.extend(self.hand_off.ends());
+        descriptors.extend(self.access_log.as_ref().map(AsFd::as_fd));
         let result = channel.send(&message, &descriptors);
         self.sent(id, result)
     }

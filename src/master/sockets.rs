@@ -14,6 +14,9 @@ use crate::sys;
 
 pub(crate) use unix::OwnedPath;
 
+/// As many as go with one message, beside both ends of the hand-off queue and the access log.
+const MAX_LISTENERS: usize = sys::MAX_DESCRIPTORS - 3;
+
 /// All listeners, in the order of `config.listeners`.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -53,8 +56,8 @@ impl Inherited {
 /// # Errors
 /// The first one that can't be opened; those before it are closed and removed again.
 pub(crate) fn open(config: &mut Config, mut inherited: Inherited) -> Result<Sockets, StartupError> {
-    if config.listeners.len() >= sys::MAX_DESCRIPTORS {
-        return Err(StartupError::usage(format!("more than {} listeners", sys::MAX_DESCRIPTORS - 1)));
+    if config.listeners.len() > MAX_LISTENERS {
+        return Err(StartupError::usage(format!("more than {MAX_LISTENERS} listeners")));
     }
     let mut descriptors = Vec::new();
     let mut paths = Vec::new();

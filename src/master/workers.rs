@@ -366,6 +366,10 @@ impl Process {
         matches!(self.phase, Phase::Ready { .. })
     }
 
+    fn is_leaving_worker(&self) -> bool {
+        self.phase == Phase::Leaving && self.pid.is_some() && matches!(self.role, Role::Worker { .. })
+    }
+
     fn generation(&self) -> u32 {
         match self.role {
             Role::Template { generation } | Role::Worker { generation, .. } => generation,

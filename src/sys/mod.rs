@@ -10,9 +10,10 @@ mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};
 pub(crate) use descriptors::{
-    MAX_DESCRIPTORS, close_inherited, copy_inherited, hide_inherited, receive_message, send_message,
+    MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, hide_inherited, receive_message, send_message,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};
 pub(crate) use signals::heed_children;
+pub(crate) use spawn::set_nonblocking;
 pub(crate) use wait::{ended_child, is_child, reap};

@@ -16,6 +16,7 @@ use super::access_log::Answer;
 use super::connection::Connection;
 use super::core::Core;
 use super::flight::{Flight, Overdue, Step, describe};
+use super::hand_off::Drain;
 
 /// What the access log says where no response was begun because its client had gone: nginx's number.
 const CLIENT_GONE: u16 = 499;
@@ -52,7 +53,7 @@ impl Connection {
         if flight.head_sent() {
             return;
         }
-        head.close |= core.draining;
+        head.close |= core.drain == Drain::Close;
         flight.outgoing.guard = Some(BodyGuard::new(flight.is_head, head));
         flight.outgoing.status = head.status;
         if let super::protocol::Protocol::Http(connection) = &mut self.protocol {
@@ -165,6 +166,9 @@ impl Connection {
         if let Some(index) = self.flights.iter().position(|flight| flight.id == id && flight.is_over()) {
             let flight = self.flights.swap_remove(index);
             self.spare_what = flight.what;
+            if let Some(head) = flight.head {
+                self.protocol.recycle(head);
+            }
             if let Some(request) = flight.request {
                 if core.access_log.is_on() && !request.meta.is_empty() {
                     let status =

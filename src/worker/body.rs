@@ -42,6 +42,11 @@ impl BodyBuffer {
         Ok(())
     }
 
+    /// A body of `length` bytes, more than none, that lies in a file from its beginning on.
+    pub fn spooled(file: File, length: u64) -> Self {
+        BodyBuffer { file: Some(file), length, ..BodyBuffer::default() }
+    }
+
     /// In bytes.
     pub fn len(&self) -> u64 {
         self.length
@@ -57,6 +62,12 @@ impl BodyBuffer {
 
     fn take_memory(&mut self) -> Bytes {
         self.single.take().unwrap_or_else(|| std::mem::take(&mut self.memory).freeze())
+    }
+}
+
+impl From<Bytes> for BodyBuffer {
+    fn from(body: Bytes) -> Self {
+        BodyBuffer { length: body.len() as u64, single: Some(body), ..BodyBuffer::default() }
     }
 }
 

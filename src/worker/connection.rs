@@ -9,6 +9,7 @@ use crate::protocol::{Event, RequestId};
 
 use super::core::Core;
 use super::flight::{Flight, Step};
+use super::hand_off::Drain;
 use super::keyed::{Key, Source};
 use super::protocol::Protocol;
 use super::socket::{Socket, Written};
@@ -105,6 +106,9 @@ impl Connection {
 
     /// Goes on as far as it can without waiting: bytes in, events, bytes out.
     pub fn advance(&mut self, core: &mut Core) -> Fate {
+        if core.drain == Drain::HandOver && self.leaves(core) {
+            return self.rest(core);
+        }
         for _ in 0..READS_PER_TURN {
             // A peer that sends requests and reads no answers waits until it has read some.
             while self.backlog() < core.config.limits.max_output_bytes {
@@ -200,6 +204,14 @@ impl Connection {
     pub fn settle(&mut self, core: &mut Core) -> Fate {
         self.write(core);
         self.close_if_done(core);
+        if core.drain == Drain::HandOver {
+            self.leaves(core);
+        }
+        self.rest(core)
+    }
+
+    /// Waits for what comes next, or ends.
+    fn rest(&mut self, core: &mut Core) -> Fate {
         if self.socket.is_none() || !self.ensure_registered(core) {
             self.flights.retain(|flight| !flight.is_over());
             return if self.flights.is_empty() { Fate::Close } else { Fate::Keep };
@@ -340,6 +352,31 @@ impl Connection {
     pub fn drain(&mut self, core: &mut Core) -> Fate {
         self.protocol.drain();
         self.advance(core)
+    }
+
+    /// Whether the socket is such that another process can go on with it: open in both directions.
+    pub fn is_movable(&self) -> bool {
+        self.socket.is_some()
+            && self.state == SocketState::Open
+            && self.half_closed_since.is_none()
+            && !self.is_at_eof
+            && !self.paused
+    }
+
+    pub fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
+    }
+
+    /// Another process has the socket now: it is closed here, but not shut down.
+    pub fn forget_socket(&mut self, core: &mut Core) {
+        let Some(mut socket) = self.socket.take() else { return };
+        // Closing alone would not end the watch: the other process keeps the same open file description.
+        if self.registered
+            && let Err(error) = socket.deregister(&core.registry)
+        {
+            log::error!("{}: the connection can't be left: {error}", self.peer());
+        }
+        self.registered = false;
     }
 
     pub fn peer(&self) -> String {

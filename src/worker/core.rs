@@ -8,12 +8,14 @@ use mio::Registry;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Request};
+use crate::hand_off::HandOffQueue;
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
 use crate::protocol::{Limits, RequestId, ResponseHead, http1};
 
 use super::access_log::AccessLog;
 use super::flight::{Job, Overdue};
+use super::hand_off::{Drain, HandOff};
 use super::keyed::Key;
 use super::scripts::Scripts;
 use super::timers::Timers;
@@ -43,7 +45,8 @@ pub(crate) struct Core {
     pub read_buffer: Box<[u8]>,
     /// When this turn of the loop began.
     pub now: Instant,
-    pub draining: bool,
+    pub drain: Drain,
+    pub hand_off: HandOff,
     date: DateCache,
     date_at: Instant,
     overloads: u64,
@@ -54,7 +57,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub fn new(config: Arc<Config>, registry: Registry, access_log: AccessLog) -> Self {
+    pub fn new(config: Arc<Config>, registry: Registry, access_log: AccessLog, queue: HandOffQueue) -> Self {
         let now = Instant::now();
         let header_limits =
             HeaderLimits { max_bytes: config.limits.max_head_bytes, max_fields: config.limits.max_fields };
@@ -72,7 +75,8 @@ impl Core {
             overdue: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             now,
-            draining: false,
+            drain: Drain::No,
+            hand_off: HandOff::new(queue),
             date: DateCache::new(SystemTime::now()),
             date_at: now,
             overloads: 0,

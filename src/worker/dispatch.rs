@@ -20,9 +20,13 @@ impl Connection {
         let mut request = core.spare_request();
         let route = core.gateway.route(&head, &self.endpoint, &mut request.meta);
         let length = head.body;
-        self.protocol.recycle(head);
         let is_head = request.meta.known(KnownName::RequestMethod) == Some(b"HEAD");
-        self.flights.push(Flight::new(id, Step::Answered, request, is_head));
+        let mut flight = Flight::new(id, Step::Answered, request, is_head);
+        match &route {
+            Ok(Route::Application(_)) => flight.head = Some(head),
+            _ => self.protocol.recycle(head),
+        }
+        self.flights.push(flight);
         match route {
             Ok(route) => self.take_route(id, route, length, core),
             Err(refusal) => {

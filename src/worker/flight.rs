@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::gateway::{BodyGuard, KnownName, Request};
 use crate::handler::cgi::Script;
-use crate::protocol::RequestId;
+use crate::protocol::{RequestHead, RequestId};
 
 use super::body::BodyBuffer;
 use super::keyed::Key;
@@ -64,6 +64,10 @@ pub(crate) struct Flight {
     pub gone: bool,
     /// Local redirects of scripts so far.
     pub redirects: u8,
+    /// As it came, for an application's request: it may have to be told to another worker.
+    pub head: Option<RequestHead>,
+    /// How often the request has been handed over.
+    pub hops: u8,
 }
 
 impl Flight {
@@ -78,6 +82,8 @@ impl Flight {
             what: Vec::new(),
             gone: false,
             redirects: 0,
+            head: None,
+            hops: 0,
         }
     }
 

@@ -82,6 +82,8 @@ pub(crate) enum Source {
     Waker,
     /// The interpreter has noted a signal.
     Signals,
+    /// The hand-off queue.
+    HandOff,
     Listener(u32),
     Connection(Key),
     /// A descriptor of a script; which one is the script's business.
@@ -98,6 +100,7 @@ impl Source {
             Source::Channel => (0, 0, 0),
             Source::Waker => (0, 1, 0),
             Source::Signals => (0, 2, 0),
+            Source::HandOff => (0, 3, 0),
             Source::Listener(index) => (1, index, 0),
             Source::Connection(key) => (2, key.index, key.generation),
             Source::Script(key, which) => (3 + u64::from(which & 3), key.index, key.generation),
@@ -112,7 +115,8 @@ impl Source {
         match bits & ((1 << KIND_BITS) - 1) {
             0 if index == 0 => Source::Channel,
             0 if index == 1 => Source::Waker,
-            0 => Source::Signals,
+            0 if index == 2 => Source::Signals,
+            0 => Source::HandOff,
             1 => Source::Listener(index),
             2 => Source::Connection(key),
             kind => Source::Script(key, (kind - 3) as u8),
@@ -131,6 +135,7 @@ mod tests {
             Source::Channel,
             Source::Waker,
             Source::Signals,
+            Source::HandOff,
             Source::Listener(7),
             Source::Connection(key),
             Source::Script(key, 0),

@@ -10,12 +10,12 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 
 use crate::config::{ListenerProtocol, StartupError};
 use crate::gateway::{Endpoint, Peer};
-use crate::protocol::fastcgi::{self, WebServerAddrs};
-use crate::protocol::http1;
+use crate::protocol::fastcgi::WebServerAddrs;
 use crate::sys::epoll;
 
 use super::connection::Connection;
 use super::core::Core;
+use super::hand_off::Drain;
 use super::keyed::{Key, Source};
 use super::protocol::Protocol;
 use super::socket::Socket;
@@ -45,6 +45,8 @@ pub(crate) struct Listeners {
     /// The poll's descriptor: exclusive wake-up is beyond what mio offers.
     epoll: OwnedFd,
     accepting: bool,
+    /// The hand-off queue is watched.
+    receiving: bool,
     /// Nobody could take a request now: the relief thread leaves new connections to other workers.
     pub held_back: bool,
     retry_at: Option<Instant>,
@@ -75,30 +77,56 @@ impl Listeners {
         for (fd, protocol) in fds.into_iter().zip(protocols) {
             all.push(listener(fd, protocol)?);
         }
-        Ok(Listeners { all, allowed, epoll, accepting: false, held_back: false, retry_at: None, failures: 0 })
+        Ok(Listeners {
+            all,
+            allowed,
+            epoll,
+            accepting: false,
+            receiving: false,
+            held_back: false,
+            retry_at: None,
+            failures: 0,
+        })
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
-    /// Accepts while there is room, and only then: a listener that is watched in vain would keep the loop awake. A
+    /// Accepts and receives while there is room, and only then: what is watched in vain would keep the loop awake. A
     /// worker that drains accepts never again.
     pub fn update(&mut self, core: &mut Core, connections: usize, phase: Phase) {
         if self.retry_at.is_some_and(|at| core.now >= at) {
             self.retry_at = None;
         }
+        let has_room =
+            !self.held_back && self.retry_at.is_none() && connections < core.config.limits.max_connections;
+        // A worker that closes its connections still answers what others have handed over before.
+        let receives = phase == Phase::Serving || (phase == Phase::Draining && core.drain == Drain::Close);
+        self.watch_queue(has_room && receives && !core.hand_off.is_broken, core);
+        self.watch_listeners(has_room && phase == Phase::Serving);
         if phase != Phase::Serving {
             // A closed descriptor leaves the poll by itself, unless another process still holds the socket.
-            self.watch(false);
-            return self.all.clear();
+            self.all.clear();
         }
-        let wanted =
-            !self.held_back && self.retry_at.is_none() && connections < core.config.limits.max_connections;
-        self.watch(wanted);
     }
 
-    fn watch(&mut self, wanted: bool) {
+    fn watch_queue(&mut self, wanted: bool, core: &Core) {
+        if wanted == self.receiving {
+            return;
+        }
+        self.receiving = wanted;
+        let end = core.hand_off.queue.receiving_end();
+        let result = match wanted {
+            true => epoll::add_exclusive(self.epoll.as_fd(), end, Source::HandOff.token().0 as u64),
+            false => epoll::remove(self.epoll.as_fd(), end),
+        };
+        if let Err(error) = result {
+            log::error!("the hand-off queue can't be {}: {error}", if wanted { "watched" } else { "left" });
+        }
+    }
+
+    fn watch_listeners(&mut self, wanted: bool) {
         if wanted == self.accepting {
             return;
         }
@@ -136,7 +164,7 @@ impl Listeners {
                     );
                     return None;
                 }
-                let protocol = protocol(listener.protocol, core);
+                let protocol = Protocol::new(listener.protocol, core);
                 Some(Accepted { socket, protocol, endpoint })
             }
             Err(error) => {
@@ -190,29 +218,6 @@ fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, Startup
     }
     let local = tcp.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
-}
-
-fn protocol(which: ListenerProtocol, core: &Core) -> Protocol {
-    match which {
-        ListenerProtocol::Http => {
-            Protocol::Http(Box::new(http1::Connection::new(core.limits.clone(), core.now)))
-        }
-        ListenerProtocol::FastCgi => {
-            let mut connection = fastcgi::Connection::new(core.limits.clone(), core.now);
-            connection.set_capabilities(capabilities(core));
-            Protocol::FastCgi(Box::new(connection))
-        }
-    }
-}
-
-/// What all workers together accept.
-fn capabilities(core: &Core) -> fastcgi::Capabilities {
-    let connections = core.config.limits.max_connections.saturating_mul(core.config.processes.workers.into());
-    let requests = connections.saturating_mul(core.limits.max_requests);
-    fastcgi::Capabilities {
-        max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
-        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
-    }
 }
 
 fn canonical(address: IpAddr) -> IpAddr {

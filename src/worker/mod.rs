@@ -13,6 +13,7 @@ mod connection;
 mod core;
 mod dispatch;
 mod flight;
+mod hand_off;
 mod keyed;
 mod listener;
 mod protocol;
@@ -45,6 +46,7 @@ pub use response::{Flow, Response};
 use self::core::Core;
 use access_log::AccessLog;
 use flight::{Job, Overdue};
+use hand_off::Drain;
 use keyed::{Keyed, Source};
 use listener::Listeners;
 use signals::Signals;
@@ -114,7 +116,8 @@ impl Worker {
         let waker = Waker::new(poll.registry(), Source::Waker.token())?;
         let poll_fd = epoll::descriptor(&poll)?;
         let config = start.config.clone();
-        let core = Core::new(config.clone(), poll.registry().try_clone()?, AccessLog::new(start.access_log));
+        let registry = poll.registry().try_clone()?;
+        let core = Core::new(config.clone(), registry, AccessLog::new(start.access_log), start.hand_off);
         let allowed = match config.trust.web_server_addrs.as_deref().map(str::parse) {
             Some(Err(error)) => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{error}"))),
             Some(Ok(allowed)) => Some(allowed),
@@ -133,6 +136,7 @@ impl Worker {
             drain_deadline: None,
             waiting_for_room: 0,
             signals: Signals::default(),
+            running: 0,
         };
         state.watch_channel()?;
         let shared = Arc::new(Shared {
@@ -323,8 +327,14 @@ impl Shared {
         let Job { connection, id, request, .. } = job;
         state.with_connection(connection, |connection, core| {
             connection.returned(id, request, core);
+            if connection.protocol.has_unread() {
+                // A client that sends on and on, without waiting for answers, has its turn after the others.
+                core.revisit.push_back(connection.key);
+                return connection.settle(core);
+            }
             connection.advance(core)
         });
+        state.running = state.running.saturating_sub(1);
         if state.ends_now() {
             let _ = self.waker.wake();
         }
@@ -344,7 +354,7 @@ impl Shared {
             if let Err(error) = state.channel.send(&ToMaster::Retiring { reason: reason.to_owned() }, &[]) {
                 log::error!("the master can't be told that this worker retires: {error}");
             }
-            state.drain();
+            state.drain(Drain::HandOver);
         }
     }
 }

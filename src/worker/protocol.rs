@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use crate::config::ListenerProtocol;
 use crate::protocol::{Event, Output, ProtocolError, RequestHead, RequestId, ResponsePart, fastcgi, http1};
+
+use super::core::Core;
 
 #[derive(Debug)]
 pub(crate) enum Protocol {
@@ -20,6 +23,27 @@ macro_rules! either {
 }
 
 impl Protocol {
+    /// For a connection that has just been accepted, or received.
+    pub fn new(which: ListenerProtocol, core: &Core) -> Self {
+        match which {
+            ListenerProtocol::Http => {
+                Protocol::Http(Box::new(http1::Connection::new(core.limits.clone(), core.now)))
+            }
+            ListenerProtocol::FastCgi => {
+                let mut connection = fastcgi::Connection::new(core.limits.clone(), core.now);
+                connection.set_capabilities(capabilities(core));
+                Protocol::FastCgi(Box::new(connection))
+            }
+        }
+    }
+
+    pub fn kind(&self) -> ListenerProtocol {
+        match self {
+            Protocol::Http(_) => ListenerProtocol::Http,
+            Protocol::FastCgi(_) => ListenerProtocol::FastCgi,
+        }
+    }
+
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         either!(self, connection => connection.receive(bytes, now))
     }
@@ -96,7 +120,37 @@ impl Protocol {
         }
     }
 
+    pub fn suspend(&self, request: Option<(RequestId, &RequestHead)>, state: &mut Vec<u8>) -> bool {
+        either!(self, connection => connection.suspend(request, state))
+    }
+
+    pub fn resume(&mut self, state: &[u8], now: Instant) -> Result<Option<Event>, ProtocolError> {
+        either!(self, connection => connection.resume(state, now))
+    }
+
+    /// FastCGI reads all records that have come before it is asked for the next event.
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Protocol::Http(connection) => connection.has_unread(),
+            Protocol::FastCgi(_) => false,
+        }
+    }
+
+    pub fn unread(&self) -> &[u8] {
+        either!(self, connection => connection.unread())
+    }
+
     pub fn drain(&mut self) {
         either!(self, connection => connection.drain())
+    }
+}
+
+/// What all workers together accept.
+fn capabilities(core: &Core) -> fastcgi::Capabilities {
+    let connections = core.config.limits.max_connections.saturating_mul(core.config.processes.workers.into());
+    let requests = connections.saturating_mul(core.limits.max_requests);
+    fastcgi::Capabilities {
+        max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        max_requests: u32::try_from(requests).unwrap_or(u32::MAX),
     }
 }

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 use super::Shared;
-use super::state::Phase;
+use super::hand_off::Drain;
+use super::state::{Phase, State};
 
 /// A request that has kept the application's threads for this long, and less than twice as long, is relieved.
 const TICK: Duration = Duration::from_millis(1);
@@ -74,8 +75,10 @@ fn relieve(shared: &Shared) -> io::Result<()> {
             // Just now. It has looked whether listeners were held back, and would not look again before its next turn.
             return Ok(());
         }
+        state.core.now = Instant::now();
         // A connection that is accepted now would wait for this worker's application; another worker may be free.
         state.listeners.held_back = shared.config.processes.workers > 1;
+        hand_over(shared, &mut state);
         state.watch_busy_connections();
         state.finish_turn();
     }
@@ -86,7 +89,7 @@ fn relieve(shared: &Shared) -> io::Result<()> {
         if shared.seat.taken.load(Ordering::Acquire) {
             return Ok(());
         }
-        let state = match shared.turn(&mut driver, Some(Duration::ZERO)) {
+        let mut state = match shared.turn(&mut driver, Some(Duration::ZERO)) {
             Ok(state) => state,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => shared.lock(),
             Err(error) => return Err(error),
@@ -94,9 +97,18 @@ fn relieve(shared: &Shared) -> io::Result<()> {
         if state.phase == Phase::Ended {
             return Ok(());
         }
+        hand_over(shared, &mut state);
         limit = state.wait_limit();
     }
     Ok(())
+}
+
+/// Requests that this worker can't begin now are for others. An application thread that waits for the seat can begin one.
+fn hand_over(shared: &Shared, state: &mut State) {
+    let others = shared.config.processes.workers > 1 || state.core.drain == Drain::HandOver;
+    if others && state.running >= shared.config.processes.threads.into() {
+        state.hand_over_ready();
+    }
 }
 
 /// Waits without the seat, so that an application thread that comes back finds it free.

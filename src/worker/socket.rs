@@ -41,6 +41,13 @@ impl Socket {
         }
     }
 
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.deregister(registry),
+            Socket::Unix(stream) => stream.deregister(registry),
+        }
+    }
+
     /// `Ok(None)`: nothing there yet. `Ok(Some(0))`: the peer sends no more.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {

@@ -16,6 +16,7 @@ use super::answer::Block;
 use super::connection::{Connection, Fate};
 use super::core::Core;
 use super::flight::Job;
+use super::hand_off::Drain;
 use super::keyed::{Key, Keyed, Source};
 use super::listener::Listeners;
 use super::signals::Signals;
@@ -42,6 +43,8 @@ pub(crate) struct State {
     /// Application threads that wait for a slow reader.
     pub waiting_for_room: usize,
     pub signals: Signals,
+    /// Requests that are on application threads.
+    pub running: usize,
 }
 
 impl State {
@@ -50,6 +53,7 @@ impl State {
             Source::Channel => self.on_channel(),
             Source::Waker => {}
             Source::Signals => self.signals.on_readable(),
+            Source::HandOff => self.receive_connections(),
             Source::Listener(index) => self.accept(index as usize),
             Source::Connection(key) => {
                 self.with_connection(key, |connection, core| connection.on_event(event, core))
@@ -81,6 +85,9 @@ impl State {
             self.with_connection(key, |connection, core| connection.advance(core));
         }
         self.pump_scripts();
+        if self.core.hand_off.on_time(self.core.now) {
+            self.advance_all();
+        }
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
         if self.drain_deadline.is_some_and(|deadline| self.core.now >= deadline)
             && self.phase == Phase::Draining
@@ -99,10 +106,13 @@ impl State {
         if !self.core.revisit.is_empty() || !self.core.pump.is_empty() {
             return Some(std::time::Duration::ZERO);
         }
-        let next = [self.core.timers.next(), self.listeners.retry_at(), self.drain_deadline]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let next = [
+            self.core.timers.next(),
+            self.listeners.retry_at(),
+            self.core.hand_off.deadline(),
+            self.drain_deadline,
+        ];
+        let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -174,7 +184,8 @@ impl State {
         loop {
             match self.channel.try_receive::<ToProcess>() {
                 Ok(None) => return,
-                Ok(Some((ToProcess::Drain, _))) => self.drain(),
+                Ok(Some((ToProcess::Drain { hand_over: true }, _))) => self.drain(Drain::HandOver),
+                Ok(Some((ToProcess::Drain { hand_over: false }, _))) => self.drain(Drain::Close),
                 Ok(Some((ToProcess::Stop, _))) => return self.end(),
                 Ok(Some((ToProcess::AccessLog, mut files))) => {
                     if let Some(file) = files.pop() {
@@ -196,19 +207,35 @@ impl State {
         }
     }
 
-    pub fn drain(&mut self) {
-        if self.phase != Phase::Serving {
-            return;
+    /// Takes no new connection. `how` says what becomes of those that are here; `Close` may follow `HandOver`, when
+    /// those that were to take them end too.
+    pub fn drain(&mut self, how: Drain) {
+        match self.phase {
+            Phase::Serving => {
+                self.phase = Phase::Draining;
+                self.drain_deadline = Instant::now().checked_add(self.core.config.processes.graceful_timeout);
+            }
+            Phase::Draining if self.core.drain == Drain::HandOver && how == Drain::Close => {}
+            Phase::Draining | Phase::Ended => return,
         }
-        self.phase = Phase::Draining;
-        self.drain_deadline = Instant::now().checked_add(self.core.config.processes.graceful_timeout);
-        self.core.draining = true;
-        for key in self.connections.keys() {
-            self.with_connection(key, |connection, core| connection.drain(core));
+        self.core.drain = how;
+        if how == Drain::HandOver {
+            self.hand_over_ready();
+            self.advance_all();
+        } else {
+            for key in self.connections.keys() {
+                self.with_connection(key, |connection, core| connection.drain(core));
+            }
         }
         // Now, not at the end of a turn: a connection that came in between would never be answered if the application
         // hangs.
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
+    }
+
+    fn advance_all(&mut self) {
+        for key in self.connections.keys() {
+            self.with_connection(key, |connection, core| connection.advance(core));
+        }
     }
 
     fn end(&mut self) {
@@ -216,8 +243,12 @@ impl State {
         self.core.scripts.end_all(self.core.now);
     }
 
-    fn is_drained(&self) -> bool {
-        self.connections.is_empty() && self.core.ready.is_empty() && self.core.scripts.is_empty()
+    fn is_drained(&mut self) -> bool {
+        self.connections.is_empty()
+            && self.core.ready.is_empty()
+            && self.core.scripts.is_empty()
+            // With nobody left, what has been handed over is for this worker too.
+            && (self.core.drain == Drain::HandOver || self.core.hand_off.may_end(self.core.now))
     }
 
     /// The next request for an application thread whose client still waits.
@@ -229,6 +260,7 @@ impl State {
             let Some(flight) = connection.flight(job.id) else { continue };
             flight.hand_out(&job.request, what, now);
             connection.arm(&mut self.core);
+            self.running += 1;
             return Some(job);
         }
         None

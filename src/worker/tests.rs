@@ -14,12 +14,14 @@ use super::*;
 use crate::channel::{Channel, ToProcess};
 use crate::cli::{Cli, Command};
 use crate::gateway::KnownName;
+use crate::hand_off::HandOffQueue;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Answers by path. `/wait` returns when the test lets it.
+/// Answers by path, and says which worker it is. `/wait` returns when the test lets it.
 struct TestApplication {
+    slot: String,
     gate: Mutex<mpsc::Receiver<()>>,
     entered: Mutex<mpsc::Sender<()>>,
 }
@@ -28,6 +30,7 @@ impl Application for TestApplication {
     fn respond(&self, call: Call<'_>, response: &mut Response<'_>) {
         response.head().start(200, b"OK");
         response.head().push(b"Content-Type", b"text/plain").expect("valid");
+        response.head().push(b"X-Worker", self.slot.as_bytes()).expect("valid");
         match call.request.meta.known(KnownName::PathInfo).unwrap_or_default() {
             b"/wait" => {
                 let _ = self.entered.lock().expect("no panic").send(());
@@ -62,51 +65,77 @@ impl Application for TestApplication {
     }
 }
 
-struct Running {
-    address: SocketAddr,
-    master: Channel,
-    gate: mpsc::Sender<()>,
-    entered: mpsc::Receiver<()>,
-    thread: Option<JoinHandle<()>>,
+pub(super) struct Running {
+    /// One listener for each of the options, in their order.
+    pub addresses: Vec<SocketAddr>,
+    pub master: Channel,
+    pub queue: HandOffQueue,
+    pub gate: mpsc::Sender<()>,
+    pub entered: mpsc::Receiver<()>,
+    pub thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     fn start(options: &[&str]) -> Self {
-        let arguments = [&["forkhorn", "serve", "module:app", "--workers", "1"], options].concat();
+        let options = [&["--workers", "1"], options].concat();
+        Running::start_as(0, &options, HandOffQueue::open().expect("a queue"))
+    }
+
+    pub fn start_as(slot: u16, options: &[&str], queue: HandOffQueue) -> Self {
+        let arguments = [&["forkhorn", "serve", "module:app"], options].concat();
         let Command::Serve(serve) = Cli::try_parse_from(arguments).expect("valid options").command else {
             panic!("serve was asked for")
         };
         let config = Arc::new(Config::resolve(*serve).expect("a valid configuration"));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket");
-        let address = listener.local_addr().expect("bound");
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for _ in &config.listeners {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.set_nonblocking(true).expect("a socket");
+            addresses.push(listener.local_addr().expect("bound"));
+            listeners.push(OwnedFd::from(listener));
+        }
         let (master, channel) = Channel::pair().expect("a pair");
         let start = WorkerStart {
             config,
-            slot: 0,
+            slot,
             generation: 0,
-            listeners: vec![OwnedFd::from(listener)],
+            listeners,
+            hand_off: queue.try_clone().expect("a descriptor"),
             access_log: None,
             channel,
             master_pid: nix::unistd::getppid().as_raw(),
         };
         let (gate, gate_end) = mpsc::channel();
         let (entered_end, entered) = mpsc::channel();
-        let application = TestApplication { gate: Mutex::new(gate_end), entered: Mutex::new(entered_end) };
+        let application = TestApplication {
+            slot: slot.to_string(),
+            gate: Mutex::new(gate_end),
+            entered: Mutex::new(entered_end),
+        };
         let worker = Worker::new(start, Box::new(|| "the stacks".to_owned())).expect("starts");
         let thread = std::thread::spawn(move || worker.serve(&application));
         let (message, _) = master.receive::<ToMaster>().expect("a message");
         assert!(matches!(message, ToMaster::Ready), "{message:?}");
-        Running { address, master, gate, entered, thread: Some(thread) }
+        Running { addresses, master, queue, gate, entered, thread: Some(thread) }
     }
 
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("accepted");
+    pub fn connect(&self) -> TcpStream {
+        self.connect_to(0)
+    }
+
+    pub fn connect_to(&self, listener: usize) -> TcpStream {
+        let stream = TcpStream::connect(self.addresses[listener]).expect("accepted");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream
     }
 
-    fn get(&self, path: &str) -> String {
+    /// It ends by itself.
+    pub fn ends(&mut self) {
+        self.thread.take().expect("started").join().expect("ends by itself");
+        self.thread = Some(std::thread::spawn(|| ()));
+    }
+
+    pub fn get(&self, path: &str) -> String {
         let mut stream = self.connect();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("taken");
         let mut answer = String::new();
@@ -127,7 +156,7 @@ impl Drop for Running {
 }
 
 /// One response of a kept connection: head, and a body of its Content-Length.
-fn read_answer(stream: &mut TcpStream) -> String {
+pub(super) fn read_answer(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -230,11 +259,16 @@ fn a_request_over_its_time_is_answered_504_and_the_worker_retires() {
     let worker = Running::start(&["--timeout", "0.05"]);
     let mut stream = worker.connect();
     stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer, and the end of the connection");
+    let answer = read_answer(&mut stream);
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
     let (message, _) = worker.master.receive::<ToMaster>().expect("a message");
     assert!(matches!(message, ToMaster::Retiring { .. }), "{message:?}");
+    // Its connection is free again: whoever replaces the worker takes it.
+    let heir = Running::start_as(1, &[], worker.queue.try_clone().expect("a descriptor"));
+    stream.write_all(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    let answer = read_answer(&mut stream);
+    assert!(answer.contains("X-Worker: 1") && answer.ends_with("/next"), "{answer}");
+    drop(heir);
 }
 
 #[test]
@@ -246,13 +280,12 @@ fn a_draining_worker_finishes_its_request_and_then_ends() {
     let mut busy = worker.connect();
     busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
     worker.entered.recv_timeout(PATIENCE).expect("the application runs");
-    worker.master.send(&ToProcess::Drain, &[]).expect("it listens");
+    worker.master.send(&ToProcess::Drain { hand_over: false }, &[]).expect("it listens");
     assert_eq!(idle.read(&mut [0; 16]).expect("closed"), 0);
     worker.gate.send(()).expect("it waits");
     let answer = read_answer(&mut busy);
     assert!(answer.contains("Connection: close") && answer.ends_with("waited"), "{answer}");
-    worker.thread.take().expect("started").join().expect("ends by itself");
-    worker.thread = Some(std::thread::spawn(|| ()));
+    worker.ends();
 }
 
 #[test]
@@ -294,7 +327,7 @@ fn a_script_ends_when_its_client_leaves() {
 }
 
 /// Waits until `look` finds something.
-fn until<T>(look: impl Fn() -> Option<T>) -> T {
+pub(super) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {

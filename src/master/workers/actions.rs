@@ -45,7 +45,7 @@ pub(crate) enum Action {
 /// See [`ToProcess`](crate::channel::ToProcess).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    Drain,
+    Drain { hand_over: bool },
     Stop,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::actions::{Action, Order, ProcessId};
-use super::{End, GRACE_MARGIN, LONGEST_FORK, Phase, SHORT, Step, Workers};
+use super::{End, GRACE_MARGIN, LONGEST_FORK, Phase, Process, SHORT, Step, Workers};
 use crate::channel::Role;
 
 impl Workers {
@@ -16,6 +16,10 @@ impl Workers {
         self.end = Some(End::Graceful);
         let mut actions = Vec::new();
         for id in self.processes.keys().copied().collect::<Vec<_>>() {
+            if self.processes.get(&id).is_some_and(Process::is_leaving_worker) {
+                // It was told that others take its connections.
+                actions.push(Action::Tell(id, Order::Drain { hand_over: false }));
+            }
             self.dismiss(id, now, &mut actions);
         }
         self.settle(now, actions)
@@ -60,7 +64,7 @@ impl Workers {
                 process.next_step = Some((now + SHORT, Step::Kill));
             }
             (Phase::Ready { .. }, Role::Worker { .. }, Some(_)) => {
-                actions.push(Action::Tell(id, Order::Drain));
+                actions.push(Action::Tell(id, Order::Drain { hand_over: self.end.is_none() }));
                 let grace = self.settings.graceful_timeout + GRACE_MARGIN;
                 process.next_step = Some((now + grace, Step::Kill));
             }

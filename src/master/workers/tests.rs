@@ -65,7 +65,14 @@ impl Stage {
                 self.names.insert(id, name.clone());
                 format!("fork {name}")
             }
-            Action::Tell(id, order) => format!("{order:?} {}", self.names[&id]),
+            Action::Tell(id, order) => {
+                let order = match order {
+                    Order::Drain { hand_over: true } => "Drain",
+                    Order::Drain { hand_over: false } => "Close",
+                    Order::Stop => "Stop",
+                };
+                format!("{order} {}", self.names[&id])
+            }
             Action::Kill { pid, signal: libc::SIGTERM } => format!("TERM {}", self.name_of(pid)),
             Action::Kill { pid, signal: libc::SIGKILL } => format!("KILL {}", self.name_of(pid)),
             Action::Kill { pid, signal } => panic!("signal {signal} for {pid}"),
@@ -316,13 +323,21 @@ fn a_reload_during_a_reload_follows_it_once() {
 #[test]
 fn a_graceful_stop_drains_and_then_exits() {
     let mut stage = Stage::serving(2, true);
-    assert_eq!(stage.does(Workers::stop_gracefully), ["Stop t0", "Drain w0.0", "Drain w1.0"]);
+    assert_eq!(stage.does(Workers::stop_gracefully), ["Stop t0", "Close w0.0", "Close w1.0"]);
     assert_eq!(stage.does(Workers::reload), NOTHING);
     assert_eq!(stage.ends("w0.0", 0), NOTHING);
     assert_eq!(stage.ends("t0", 0), NOTHING);
     assert_eq!(stage.passes(GRACE), NOTHING);
     assert_eq!(stage.passes(GRACE_MARGIN), ["KILL w1.0"]);
     assert_eq!(stage.ends("w1.0", KILLED), ["exit 0"]);
+}
+
+#[test]
+fn a_worker_that_drains_for_a_reload_hears_that_nobody_remains() {
+    let mut stage = Stage::serving(1, false);
+    stage.does(Workers::reload);
+    assert_eq!(stage.says("w0.1", ToMaster::Ready), ["Drain w0.0"]);
+    assert_eq!(stage.does(Workers::stop_gracefully), ["Close w0.0", "Close w0.1"]);
 }
 
 #[test]
@@ -345,7 +360,7 @@ fn a_fast_stop_has_a_short_ladder() {
 #[test]
 fn a_second_stop_is_faster() {
     let mut stage = Stage::serving(1, false);
-    assert_eq!(stage.does(Workers::stop_gracefully), ["Drain w0.0"]);
+    assert_eq!(stage.does(Workers::stop_gracefully), ["Close w0.0"]);
     assert_eq!(stage.does(Workers::stop_gracefully), ["Stop w0.0"]);
     assert_eq!(stage.does(Workers::stop_fast), ["KILL w0.0"]);
     assert_eq!(stage.ends("w0.0", KILLED), ["exit 0"]);
