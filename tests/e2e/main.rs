@@ -10,6 +10,7 @@ mod demo;
 mod errors;
 mod fastcgi;
 mod fronts;
+mod handoff;
 mod http;
 mod limits;
 mod own_tools;
