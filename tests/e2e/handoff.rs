@@ -86,21 +86,30 @@ fn a_stopped_worker_keeps_what_it_has_and_gets_nothing_new() {
     let forkhorn = started(3);
     let mut busy = forkhorn.connect();
     let one = pid(&mut busy);
-    let mut kept: Vec<Connection> = (0..4).map(|_| forkhorn.connect()).collect();
+    let mut kept = Vec::new();
+    wait_until("the first worker has eight more connections", || {
+        let mut connection = forkhorn.connect();
+        let found = pid(&mut connection) == one;
+        if found {
+            kept.push(connection);
+        }
+        kept.len() == 8
+    });
     occupy(&forkhorn, &mut busy, "go");
-    let other = kept.iter_mut().map(pid).next_back().expect("a connection");
+    let mut fresh = forkhorn.connect();
+    let other = pid(&mut fresh);
     assert_ne!(other, one);
     // Idle, and so first in line for whatever comes.
     send_signal(other, Signal::SIGSTOP);
-    let mut fresh: Vec<Connection> = (0..4).map(|_| forkhorn.connect()).collect();
-    for _ in 0..5 {
-        for connection in &mut fresh {
+    kept.extend((0..4).map(|_| forkhorn.connect()));
+    for _ in 0..3 {
+        for connection in &mut kept {
             let third = pid(connection);
             assert!(third != one && third != other, "{third}");
         }
     }
     send_signal(other, Signal::SIGCONT);
-    assert_ne!(pid(&mut kept[3]), one);
+    assert_ne!(pid(&mut fresh), one);
     forkhorn.folder.write("go", "");
     assert_eq!(pid_of(&busy.read_response().text()), one);
 }

@@ -159,10 +159,8 @@ fn arrival(incoming: Incoming<'_>, core: &Core) -> Result<Option<Arrival>, Malfo
 
 /// The socket, and what it says of its ends: the message is not asked.
 fn connection_of(socket: OwnedFd) -> Result<Option<(Socket, Endpoint)>, Malformed> {
-    const NONE: Malformed = "it brings no connected stream socket";
-    if getsockopt(&socket, sockopt::SockType) != Ok(SockType::Stream)
-        || getsockopt(&socket, sockopt::AcceptConn) != Ok(false)
-    {
+    const NONE: Malformed = "it brings no stream socket";
+    if getsockopt(&socket, sockopt::SockType) != Ok(SockType::Stream) {
         return Err(NONE);
     }
     sys::set_nonblocking(socket.as_fd()).map_err(|_| NONE)?;

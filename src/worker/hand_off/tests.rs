@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use crate::channel::ToProcess;
 use crate::hand_off::{CONNECTION, HandOffQueue, NUDGE, VERSION};
@@ -204,6 +205,13 @@ fn with_a_full_queue_a_request_stays() {
     is_looked_at(probes);
     assert_answer(&release(&one, busy), 0, "waited");
     assert_answer(&read_answer(&mut kept), 0, "/stays");
+    // The worker itself makes room, and the next one can go again.
+    until(|| one.queue.is_empty().then_some(()));
+    let busy = occupy(&one);
+    kept.write_all(&get("/goes")).expect("taken");
+    until(|| (!one.queue.is_empty()).then_some(()));
+    assert_answer(&release(&one, busy), 0, "waited");
+    assert_answer(&read_answer(&mut kept), 0, "/goes");
 }
 
 #[test]
@@ -281,7 +289,10 @@ fn what_waits_in_the_queue_is_answered_before_the_last_worker_ends() {
     kept.write_all(&get("/last")).expect("taken");
     until(|| (!queue.is_empty()).then_some(()));
     one.master.send(&ToProcess::Drain { hand_over: false }, &[]).expect("it listens");
-    assert_answer(&release(&one, busy), 0, "waited");
+    // No connection is left that would keep the worker from ending.
+    socket2::SockRef::from(&busy).set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(busy);
+    one.gate.send(()).expect("it waits");
     let answer = read_answer(&mut kept);
     assert!(answer.contains("Connection: close"), "{answer}");
     assert_answer(&answer, 0, "/last");
