@@ -65,6 +65,14 @@ impl Application for TestApplication {
     }
 }
 
+pub(super) fn config(options: &[&str]) -> Arc<Config> {
+    let arguments = [&["forkhorn", "serve", "module:app"], options].concat();
+    let Command::Serve(serve) = Cli::try_parse_from(arguments).expect("valid options").command else {
+        panic!("serve was asked for")
+    };
+    Arc::new(Config::resolve(*serve).expect("a valid configuration"))
+}
+
 pub(super) struct Running {
     /// One listener for each of the options, in their order.
     pub addresses: Vec<SocketAddr>,
@@ -82,11 +90,7 @@ impl Running {
     }
 
     pub fn start_as(slot: u16, options: &[&str], queue: HandOffQueue) -> Self {
-        let arguments = [&["forkhorn", "serve", "module:app"], options].concat();
-        let Command::Serve(serve) = Cli::try_parse_from(arguments).expect("valid options").command else {
-            panic!("serve was asked for")
-        };
-        let config = Arc::new(Config::resolve(*serve).expect("a valid configuration"));
+        let config = config(options);
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for _ in &config.listeners {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -3,12 +3,21 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::departure::Departure;
+use super::{HandOff, MOST_HOPS};
 use crate::channel::ToProcess;
-use crate::hand_off::{CONNECTION, HandOffQueue, NUDGE, VERSION};
+use crate::gateway::{Endpoint, Peer};
+use crate::hand_off::{CONNECTION, HandOffQueue, MAX_MESSAGE_BYTES, NUDGE, VERSION};
 use crate::protocol::fastcgi::client;
-use crate::worker::tests::{PATIENCE, Running, read_answer, until};
+use crate::worker::access_log::AccessLog;
+use crate::worker::connection::Connection;
+use crate::worker::core::Core;
+use crate::worker::keyed::Keyed;
+use crate::worker::protocol::Protocol;
+use crate::worker::socket::Socket;
+use crate::worker::tests::{PATIENCE, Running, config, read_answer, until};
 
 const OPTIONS: [&str; 6] = ["--workers", "2", "--http", "127.0.0.1:0", "--fastcgi", "127.0.0.1:0"];
 
@@ -284,14 +293,15 @@ fn requests_that_wait_move_when_their_worker_drains() {
 fn what_waits_in_the_queue_is_answered_before_the_last_worker_ends() {
     let queue = HandOffQueue::open().expect("a queue");
     let mut one = Running::start_as(0, &OPTIONS, queue.try_clone().expect("a descriptor"));
-    let mut kept = kept(&one);
+    let (mut kept, mut idle) = (kept(&one), kept(&one));
     let busy = occupy(&one);
     kept.write_all(&get("/last")).expect("taken");
     until(|| (!queue.is_empty()).then_some(()));
-    one.master.send(&ToProcess::Drain { hand_over: false }, &[]).expect("it listens");
     // No connection is left that would keep the worker from ending.
     socket2::SockRef::from(&busy).set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(busy);
+    one.master.send(&ToProcess::Drain { hand_over: false }, &[]).expect("it listens");
+    assert_eq!(idle.read(&mut [0]).expect("closed"), 0);
     one.gate.send(()).expect("it waits");
     let answer = read_answer(&mut kept);
     assert!(answer.contains("Connection: close"), "{answer}");
@@ -421,4 +431,82 @@ fn a_queue_that_somebody_shut_down_leaves_requests_where_they_are() {
     is_looked_at(probes);
     assert_answer(&release(&one, busy), 0, "waited");
     assert_answer(&read_answer(&mut kept), 0, "/stays");
+}
+
+/// A worker's parts without its loop, and a connection on which a request is complete.
+struct Parts {
+    core: Core,
+    connection: Connection,
+    queue: HandOffQueue,
+    _poll: mio::Poll,
+    _client: TcpStream,
+}
+
+impl Parts {
+    fn new(bytes: &[u8]) -> Parts {
+        let queue = HandOffQueue::open().expect("a queue");
+        let poll = mio::Poll::new().expect("a poll");
+        let registry = poll.registry().try_clone().expect("a descriptor");
+        let theirs = queue.try_clone().expect("a descriptor");
+        let mut core = Core::new(config(&OPTIONS), registry, AccessLog::new(None), theirs);
+        let (socket, client) = connection();
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(true).expect("a socket");
+        let endpoint = Endpoint::new(Peer::Ip(stream.peer_addr().expect("connected")), None);
+        let key = Keyed::default().insert_with(|_| ());
+        let socket = Socket::Tcp(mio::net::TcpStream::from_std(stream));
+        let mut protocol = Protocol::new(crate::config::ListenerProtocol::Http, &core);
+        protocol.receive(bytes, core.now);
+        let mut connection = Connection::new(key, socket, protocol, endpoint);
+        connection.advance(&mut core);
+        Parts { core, connection, queue, _poll: poll, _client: client }
+    }
+
+    fn hand_over(&mut self) -> Departure {
+        let job = self.core.ready.pop_front();
+        let departure = self.connection.hand_over(job.as_ref(), &mut self.core);
+        self.core.ready.extend(job);
+        departure
+    }
+}
+
+#[test]
+fn a_request_is_handed_over_only_so_often() {
+    let mut parts = Parts::new(&get("/x"));
+    parts.connection.flights[0].hops = MOST_HOPS;
+    assert_eq!(parts.hand_over(), Departure::Stays);
+    assert!(parts.queue.is_empty());
+    parts.connection.flights[0].hops = MOST_HOPS - 1;
+    assert_eq!(parts.hand_over(), Departure::Gone);
+    let mut buffer = [0; 1024];
+    parts.queue.receive(&mut buffer).expect("a message");
+    assert_eq!(buffer[3], MOST_HOPS);
+    // The next attempt finds no socket.
+    assert_eq!(parts.hand_over(), Departure::Stays);
+}
+
+#[test]
+fn what_is_too_much_for_a_message_stays() {
+    let mut parts = Parts::new(&[get("/x"), vec![b'G'; 2 * MAX_MESSAGE_BYTES]].concat());
+    assert_eq!(parts.hand_over(), Departure::Stays);
+    assert!(parts.queue.is_empty() && !parts.core.hand_off.is_broken);
+    // The buffer is clean for the next one.
+    let mut small = Parts::new(&get("/x"));
+    std::mem::swap(&mut small.core.hand_off, &mut parts.core.hand_off);
+    assert_eq!(small.hand_over(), Departure::Gone);
+}
+
+#[test]
+fn a_last_worker_looks_again_while_something_waits() {
+    let queue = HandOffQueue::open().expect("a queue");
+    let mut hand_off = HandOff::new(queue.try_clone().expect("a descriptor"));
+    let now = Instant::now();
+    assert!(hand_off.may_end(now));
+    queue.send(b"something", &[]).expect("room");
+    assert!(!hand_off.may_end(now));
+    let again = hand_off.deadline().expect("it is to look again");
+    assert!(!hand_off.on_time(now) && hand_off.on_time(again));
+    queue.receive(&mut [0; 16]).expect("another worker takes it");
+    assert!(hand_off.may_end(again));
+    assert_eq!(hand_off.deadline(), None);
 }
