@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{pid_of, wait_target, worker_pid};
+use crate::support::http::Connection;
 use crate::support::process::{exists, process, send_signal, status_line};
 use crate::support::wait::poll;
 use crate::support::{Forkhorn, Running, wait_until};
@@ -111,13 +112,22 @@ fn the_application_is_loaded_once_or_in_each_worker_as_the_operator_says() {
         let forkhorn = Forkhorn::new().wsgi("probe.py").workers(2).args(["--preload", preload]).start();
         let mut loaded_in = std::collections::BTreeSet::new();
         let mut pids = std::collections::BTreeSet::new();
-        wait_until("both workers have answered", || {
+        let mut ask = || {
             let answer = forkhorn.get("/pid").json();
             loaded_in.insert(answer["loaded_in"].as_i64());
             pids.insert(answer["pid"].as_i64());
             assert_eq!(answer["ppid"], forkhorn.pid(), "the master watches its workers itself");
-            pids.len() == 2
-        });
+        };
+        // A busy worker leaves new connections to the other one.
+        let mut first = occupy(&forkhorn, "first");
+        ask();
+        let mut second = occupy(&forkhorn, "second");
+        forkhorn.folder.write("first.go", "");
+        assert_eq!(first.read_response().status, 200);
+        ask();
+        forkhorn.folder.write("second.go", "");
+        assert_eq!(second.read_response().status, 200);
+        assert_eq!(pids.len(), 2, "both workers have answered");
         if shared {
             assert_eq!(loaded_in.len(), 1, "--preload {preload}");
             assert!(loaded_in.is_disjoint(&pids), "the template serves");
@@ -125,6 +135,16 @@ fn the_application_is_loaded_once_or_in_each_worker_as_the_operator_says() {
             assert_eq!(loaded_in, pids, "--preload {preload}");
         }
     }
+}
+
+/// Keeps a worker busy until the file `NAME.go` is there.
+fn occupy(forkhorn: &Running, name: &str) -> Connection {
+    let file = |end: &str| forkhorn.folder.join(&format!("{name}.{end}")).display().to_string();
+    let mut connection = forkhorn.connect();
+    let target = format!("/wait?at={}&until={}", file("at"), file("go"));
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    wait_until("the request runs", || !forkhorn.folder.read(&format!("{name}.at")).is_empty());
+    connection
 }
 
 #[test]
