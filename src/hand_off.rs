@@ -69,8 +69,11 @@ impl HandOffQueue {
         sys::send_message(self.sending.as_fd(), message, descriptors)
     }
 
-    /// The next message. `WouldBlock`: there is none.
+    /// The next message. `WouldBlock`: there is none. EMFILE: its descriptors can't be received now, and it stays.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        if !sys::has_room_for_descriptors(self.receiving.as_fd())? {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         sys::receive_message(self.receiving.as_fd(), buffer, MAX_DESCRIPTORS, false)
     }
 

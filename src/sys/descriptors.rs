@@ -42,6 +42,16 @@ pub(crate) fn send_message(
     }
 }
 
+/// Whether the descriptors of the next message can be received: this process may have too many open, and those for which
+/// there is no room would be lost.
+pub(crate) fn has_room_for_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let (received, message_flags) = receive(socket, &mut [0], MAX_DESCRIPTORS, flags)?;
+    drop(received.descriptors);
+    // The control buffer is large enough for all that the kernel lets one message have.
+    Ok(message_flags & libc::MSG_CTRUNC == 0)
+}
+
 /// Receives one message. At most `max_descriptors` descriptors are accepted; the others are closed and `truncated` is
 /// set. A length of 0 is the end of the connection.
 pub(crate) fn receive_message(
@@ -50,9 +60,19 @@ pub(crate) fn receive_message(
     max_descriptors: usize,
     blocking: bool,
 ) -> io::Result<Received> {
+    let flags = if blocking { 0 } else { libc::MSG_DONTWAIT };
+    receive(socket, buffer, max_descriptors, flags).map(|(received, _)| received)
+}
+
+/// What was received, and the flags of recvmsg(2).
+fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    max_descriptors: usize,
+    flags: libc::c_int,
+) -> io::Result<(Received, libc::c_int)> {
     let mut control = [0u64; CONTROL_WORDS];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let flags = libc::MSG_CMSG_CLOEXEC | if blocking { 0 } else { libc::MSG_DONTWAIT };
     // SAFETY: all fields of msghdr are integers or pointers, for which zero is a value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &mut part;
@@ -63,7 +83,8 @@ pub(crate) fn receive_message(
         message.msg_controllen = if max_descriptors == 0 { 0 } else { mem::size_of_val(&control) };
         // SAFETY: the header points to `part` and `control`, which live on this frame, and `part` to `buffer`, which
         // is borrowed for the whole call; the lengths are theirs.
-        let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) };
+        let length =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags | libc::MSG_CMSG_CLOEXEC) };
         if let Ok(length) = usize::try_from(length) {
             break length;
         }
@@ -76,7 +97,7 @@ pub(crate) fn receive_message(
     let truncated =
         message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 || descriptors.len() > max_descriptors;
     descriptors.truncate(max_descriptors);
-    Ok(Received { length, truncated, descriptors })
+    Ok((Received { length, truncated, descriptors }, message.msg_flags))
 }
 
 /// Takes ownership of every descriptor that came with a message that recvmsg has just filled in.

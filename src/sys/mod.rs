@@ -10,7 +10,8 @@ mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};
 pub(crate) use descriptors::{
-    MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, hide_inherited, receive_message, send_message,
+    MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, has_room_for_descriptors, hide_inherited,
+    receive_message, send_message,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};

@@ -168,7 +168,7 @@ impl Listeners {
                 Some(Accepted { socket, protocol, endpoint })
             }
             Err(error) => {
-                self.accept_failed(&error, core.now);
+                self.failed(&error, core.now);
                 None
             }
         }
@@ -181,12 +181,16 @@ impl Listeners {
         }
     }
 
-    fn accept_failed(&mut self, error: &std::io::Error, now: Instant) {
+    /// Neither accepts nor receives for a while, if the fault is this process's.
+    pub fn failed(&mut self, error: &std::io::Error, now: Instant) {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
             _ => {
                 if self.failures.is_multiple_of(100) {
-                    log::error!("accept failed: {error}; trying again every {} ms", RETRY.as_millis());
+                    log::error!(
+                        "no connection can be taken: {error}; trying again every {} ms",
+                        RETRY.as_millis()
+                    );
                 }
                 self.failures += 1;
                 self.retry_at = Some(now + RETRY);

@@ -37,6 +37,8 @@ struct Arrival {
 /// What a look into the queue has found.
 enum Found {
     Nothing,
+    /// It waits until this process can open another descriptor.
+    NoRoom(io::Error),
     /// Something that is no connection.
     Other,
     Connection(Box<Arrival>),
@@ -48,6 +50,7 @@ impl State {
         for _ in 0..MOST_ARRIVALS {
             match self.core.receive_connection() {
                 Found::Nothing => return,
+                Found::NoRoom(error) => return self.listeners.failed(&error, self.core.now),
                 Found::Other => {}
                 Found::Connection(arrival) => self.settle_in(*arrival),
             }
@@ -98,14 +101,14 @@ impl Core {
     fn receive_connection(&mut self) -> Found {
         let received = match self.hand_off.queue.receive(&mut self.read_buffer) {
             Ok(received) => received,
-            Err(error) => return self.hand_off.not_received(&error),
+            Err(error) => return self.hand_off.not_received(error),
         };
         if received.length == 0 {
             self.hand_off.break_down("somebody has shut it down");
             return Found::Nothing;
         }
         if received.truncated {
-            log::error!("a connection from another worker is lost: its descriptor could not be received");
+            log::error!("a message of the hand-off queue is dropped: it is too long, or brings too much");
             return Found::Other;
         }
         let bytes = self.read_buffer.get(..received.length).unwrap_or_default();
@@ -126,9 +129,10 @@ impl Core {
 }
 
 impl HandOff {
-    fn not_received(&mut self, error: &io::Error) -> Found {
-        match error.kind() {
-            ErrorKind::WouldBlock => {}
+    fn not_received(&mut self, error: io::Error) -> Found {
+        match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::WouldBlock, _) => {}
+            (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => return Found::NoRoom(error),
             _ => self.break_down(&error.to_string()),
         }
         Found::Nothing

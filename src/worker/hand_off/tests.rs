@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use super::departure::Departure;
 use super::{HandOff, MOST_HOPS};
 use crate::channel::ToProcess;
@@ -509,4 +511,36 @@ fn a_last_worker_looks_again_while_something_waits() {
     queue.receive(&mut [0; 16]).expect("another worker takes it");
     assert!(hand_off.may_end(again));
     assert_eq!(hand_off.deadline(), None);
+}
+
+#[test]
+fn a_connection_waits_while_no_descriptor_can_be_opened() {
+    const IN_CHILD: &str = "FORKHORN_TEST_IN_CHILD";
+    if std::env::var_os(IN_CHILD).is_none() {
+        // The limit is that of a whole process: the other tests must not share it.
+        let mut command = std::process::Command::new(std::env::current_exe().expect("the test program"));
+        let name = "worker::hand_off::tests::a_connection_waits_while_no_descriptor_can_be_opened";
+        let output = command.args(["--exact", name]).env(IN_CHILD, "1").output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let queue = HandOffQueue::open().expect("a queue");
+    let (socket, mut client) = connection();
+    queue.send(&message(0, 0, 0, 1, b"\x01"), &[socket.as_fd()]).expect("room");
+    drop(socket);
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).expect("less than before");
+    let mut open = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        open.push(file);
+    }
+    for _ in 0..3 {
+        let error = queue.receive(&mut [0; 64]).err().expect("no descriptor is left");
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+    }
+    open.pop();
+    let received = queue.receive(&mut [0; 64]).expect("it has waited");
+    assert_eq!((received.descriptors.len(), received.truncated), (1, false));
+    drop(received);
+    assert_eq!(client.read(&mut [0]).expect("closed"), 0, "no copy was kept");
 }
