@@ -315,8 +315,8 @@ pub struct LimitOptions {
     pub max_connections: NonZeroU32,
     /// Complete requests that may wait for the application in each worker; past it the answer is 503
     ///
-    /// A worker whose application threads are all busy accepts no new connection if there are others; requests on kept
-    /// connections wait here.
+    /// If there are several workers, one whose application threads are all busy accepts no new connection, and a request
+    /// that has come on a kept one goes, with its connection, to a worker that has a free thread.
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     pub max_queue: NonZeroU32,
 }
