@@ -1,5 +1,6 @@
 //! Workers: forked from the template, replaced when they die, gone with their master.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -110,24 +111,14 @@ fn a_busy_worker_dies_with_its_master_too() {
 fn the_application_is_loaded_once_or_in_each_worker_as_the_operator_says() {
     for (preload, shared) in [("auto", true), ("always", true), ("never", false)] {
         let forkhorn = Forkhorn::new().wsgi("probe.py").workers(2).args(["--preload", preload]).start();
-        let mut loaded_in = std::collections::BTreeSet::new();
-        let mut pids = std::collections::BTreeSet::new();
-        let mut ask = || {
-            let answer = forkhorn.get("/pid").json();
-            loaded_in.insert(answer["loaded_in"].as_i64());
-            pids.insert(answer["pid"].as_i64());
-            assert_eq!(answer["ppid"], forkhorn.pid(), "the master watches its workers itself");
-        };
-        // A busy worker leaves new connections to the other one.
-        let mut first = occupy(&forkhorn, "first");
-        ask();
-        let mut second = occupy(&forkhorn, "second");
-        forkhorn.folder.write("first.go", "");
-        assert_eq!(first.read_response().status, 200);
-        ask();
-        forkhorn.folder.write("second.go", "");
-        assert_eq!(second.read_response().status, 200);
-        assert_eq!(pids.len(), 2, "both workers have answered");
+        let answers = of_both_workers(&forkhorn);
+        let all = |name: &str| answers.iter().map(|answer| answer[name].as_i64()).collect::<BTreeSet<_>>();
+        let (loaded_in, pids) = (all("loaded_in"), all("pid"));
+        assert_eq!(
+            all("ppid"),
+            BTreeSet::from([Some(forkhorn.pid().into())]),
+            "the master watches them itself"
+        );
         if shared {
             assert_eq!(loaded_in.len(), 1, "--preload {preload}");
             assert!(loaded_in.is_disjoint(&pids), "the template serves");
@@ -135,6 +126,21 @@ fn the_application_is_loaded_once_or_in_each_worker_as_the_operator_says() {
             assert_eq!(loaded_in, pids, "--preload {preload}");
         }
     }
+}
+
+/// What each of two workers answers to `/pid`. Which of them takes a connection is the kernel's choice, but a busy one
+/// leaves it to the other.
+fn of_both_workers(forkhorn: &Running) -> [serde_json::Value; 2] {
+    let mut first = occupy(forkhorn, "first");
+    let one = forkhorn.get("/pid").json();
+    let mut second = occupy(forkhorn, "second");
+    forkhorn.folder.write("first.go", "");
+    assert_eq!(first.read_response().status, 200);
+    let other = forkhorn.get("/pid").json();
+    forkhorn.folder.write("second.go", "");
+    assert_eq!(second.read_response().status, 200);
+    assert_ne!(one["pid"], other["pid"], "both workers have answered");
+    [one, other]
 }
 
 /// Keeps a worker busy until the file `NAME.go` is there.
@@ -190,11 +196,10 @@ fn the_template_is_no_listener_and_holds_no_thread() {
 fn ttin_and_ttou_start_and_stop_a_worker() {
     let forkhorn = Forkhorn::new().wsgi("probe.py").workers(1).start();
     forkhorn.signal(Signal::SIGTTIN);
-    forkhorn.wait_for_log("worker 1 generation 0 ready");
-    let mut pids = std::collections::BTreeSet::new();
-    wait_until("both workers have answered", || {
-        pids.insert(worker_pid(&forkhorn));
-        pids.len() == 2
+    let pids = [0, 1].map(|slot| {
+        let line = forkhorn.wait_for_log(&format!("worker {slot} generation 0 ready, pid *"));
+        let pid = line.rsplit(' ').next().expect("the last word");
+        pid.parse::<i32>().unwrap_or_else(|error| panic!("{line}: {error}"))
     });
     forkhorn.signal(Signal::SIGTTOU);
     wait_until("one worker is left", || pids.iter().filter(|pid| process(**pid).is_some()).count() == 1);
