@@ -18,7 +18,7 @@ use crate::worker::core::Core;
 use crate::worker::flight::Step;
 use crate::worker::protocol::Protocol;
 use crate::worker::socket::Socket;
-use crate::worker::state::State;
+use crate::worker::state::{Phase, State};
 
 /// Connections that are received in one turn: then the others are looked at first.
 const MOST_ARRIVALS: usize = 16;
@@ -47,6 +47,11 @@ enum Found {
 impl State {
     /// Something waits in the queue. One message is always taken: it has woken this worker and nobody else.
     pub fn receive_connections(&mut self) {
+        if self.phase == Phase::Ended {
+            // The relief thread has waited for this before the last request was answered: what it took would end with
+            // this worker. The master wakes the others when this one is gone.
+            return;
+        }
         for _ in 0..MOST_ARRIVALS {
             match self.core.receive_connection() {
                 Found::Nothing => return,
