@@ -45,6 +45,15 @@ impl Scripts {
         self.running.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Its timer is set to then.
+    pub fn awaits(&self, key: Key, at: Instant) -> bool {
+        self.running.get(key).is_some_and(|entry| entry.timer == Some(at))
+    }
+
     pub fn may_start(&self) -> bool {
         self.running.len() < self.config.max_scripts
     }

@@ -79,6 +79,13 @@ impl State {
                 }
             }
         }
+        let (connections, scripts) = (&self.connections, &self.core.scripts);
+        self.core.timers.tidy(connections.len() + scripts.len(), |timed, at| match timed {
+            Timed::Connection(key) => {
+                connections.get(key).is_some_and(|connection| connection.timer == Some(at))
+            }
+            Timed::Script(key) => scripts.awaits(key, at),
+        });
         // Only those of this turn: a connection that yields comes again after the next look at the others.
         for _ in 0..self.core.revisit.len() {
             let Some(key) = self.core.revisit.pop_front() else { break };

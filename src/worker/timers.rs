@@ -9,6 +9,9 @@ use std::time::Instant;
 
 use super::keyed::Key;
 
+/// Entries of no use that are not worth the search for them.
+const MOST_STALE: usize = 512;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timed {
     Connection(Key),
@@ -61,6 +64,15 @@ impl Timers {
         }
     }
 
+    /// Forgets the entries that `is_awaited` says nobody waits for, once they may be most of all: `owners` counts who
+    /// may have one. A connection that ends leaves its entries behind, and connections may come and go by thousands
+    /// before such an entry is due.
+    pub fn tidy(&mut self, owners: usize, is_awaited: impl Fn(Timed, Instant) -> bool) {
+        if self.heap.len() > MOST_STALE + 4 * owners {
+            self.heap.retain(|Reverse(entry)| is_awaited(entry.of, entry.at));
+        }
+    }
+
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
@@ -89,5 +101,29 @@ mod tests {
         assert_eq!(timers.due(now + Duration::from_secs(9)), None);
         assert_eq!(timers.due(now + Duration::from_secs(10)), Some(Timed::Connection(key)));
         assert_eq!(timers.next(), at(30));
+    }
+
+    #[test]
+    fn entries_of_connections_that_ended_do_not_pile_up() {
+        let now = Instant::now();
+        let mut keys = Keyed::default();
+        let mut timers = Timers::default();
+        for second in 0..100_000 {
+            let key = keys.insert_with(|_| ());
+            let mut armed = None;
+            timers.arm(Timed::Connection(key), Some(now + Duration::from_secs(second)), &mut armed);
+            keys.remove(key);
+            timers.tidy(
+                keys.len(),
+                |timed, _| matches!(timed, Timed::Connection(key) if keys.get(key).is_some()),
+            );
+            assert!(timers.heap.len() <= MOST_STALE + 1);
+        }
+        let kept = keys.insert_with(|_| ());
+        for second in 0..10_000 {
+            timers.arm(Timed::Connection(kept), Some(now + Duration::from_secs(second)), &mut None);
+            timers.tidy(1, |timed, at| timed == Timed::Connection(kept) && at == now);
+        }
+        assert_eq!(timers.due(now), Some(Timed::Connection(kept)));
     }
 }
