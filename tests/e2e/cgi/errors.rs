@@ -1,7 +1,7 @@
 //! Scripts that can't be run: the right status for the client, the cause and the cure for the operator.
 
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::support::fastcgi::Request;
 use crate::support::folder::set_mode;
