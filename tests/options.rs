@@ -41,7 +41,7 @@ fn every_option_is_explained_in_one_line() {
 }
 
 #[test]
-fn pages_and_examples_name_only_options_that_exist() {
+fn pages_messages_and_examples_name_only_options_that_exist() {
     /// Of other programs: git, cargo, pip, the project's own scripts.
     const FOREIGN: [&str; 8] =
         ["--check", "--exact", "--nocapture", "--port", "--release", "--test", "--help", "--version"];
@@ -50,7 +50,9 @@ fn pages_and_examples_name_only_options_that_exist() {
         serve().get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}")),
     );
     for file in files(&["README.md", "CHANGELOG.md", "docs", "examples", "src", "python/src"]) {
-        if file.extension().is_some_and(|extension| extension == "css") {
+        // Styles have variables that look like options; the figures name those of the programs that measure.
+        let path = file.to_string_lossy();
+        if path.ends_with(".css") || path.contains("/docs/benchmarks") {
             continue;
         }
         let Ok(text) = fs::read_to_string(&file) else { continue };

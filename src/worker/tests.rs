@@ -66,7 +66,8 @@ impl Application for TestApplication {
 }
 
 pub(super) fn config(options: &[&str]) -> Arc<Config> {
-    let arguments = [&["forkhorn", "serve", "module:app"], options].concat();
+    // Any file will do: no interpreter is started here.
+    let arguments = [&["forkhorn", "serve", "module:app", "--python", "/proc/self/exe"], options].concat();
     let Command::Serve(serve) = Cli::try_parse_from(arguments).expect("valid options").command else {
         panic!("serve was asked for")
     };

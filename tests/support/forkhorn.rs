@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 
 use nix::sys::signal::Signal;
 
@@ -257,8 +256,7 @@ impl Forkhorn {
             .arg("-c")
             .arg(format!("exec {line} --workers {} --log-level {}", self.workers, self.log_level));
         let binaries = Path::new(BINARY).parent().expect("a folder").to_owned();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(binaries).chain(std::env::split_paths(&path));
+        let path = std::iter::once(binaries).chain(std::env::split_paths(python::search_path()));
         command.env("PATH", std::env::join_paths(path).expect("a PATH"));
         command
     }
@@ -268,11 +266,12 @@ impl Forkhorn {
         words.push(BINARY.into());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("serve").args(&self.app);
+        command.env("PATH", python::search_path());
         command.args(["--workers", &self.workers.to_string(), "--log-level", self.log_level]);
         let needs_python = self.app.is_some() || self.args.iter().any(|arg| arg == "--mount");
         if needs_python {
             require_bridge();
-            if let Some(python) = self.python.as_deref().or((!self.any_python).then(default_python)) {
+            if let Some(python) = self.python.as_deref().or((!self.any_python).then(python::default_python)) {
                 command.arg("--python").arg(python);
             }
         }
@@ -289,15 +288,6 @@ pub fn require_bridge() {
         "{} is missing: run `cargo build --workspace` first, as scripts/test does",
         module.display()
     );
-}
-
-/// python3 of PATH, asked once for its real path: a launcher in PATH would cost every test its own start.
-pub fn default_python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let found = python::ask(Path::new("python3")).or_else(|| python::interpreters().into_iter().next());
-        found.expect("a CPython").executable.into()
-    })
 }
 
 /// How a running forkhorn is expected to end.

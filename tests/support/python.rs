@@ -1,8 +1,10 @@
 //! The interpreters of this machine: every CPython from 3.10 on, and the virtual environment of the tests.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use super::folder::project;
 
@@ -42,6 +44,35 @@ pub fn interpreters() -> Vec<Interpreter> {
     }
     assert!(!found.is_empty(), "there is no CPython {}.{} or newer", OLDEST.0, OLDEST.1);
     found.into_values().collect()
+}
+
+/// python3 of PATH, asked once for its real path: a launcher in PATH would cost every test its own start. Another one if
+/// that is missing or too old.
+pub fn default_python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let found = ask(Path::new("python3")).or_else(|| interpreters().into_iter().next());
+        found.expect("a CPython").executable.into()
+    })
+}
+
+/// PATH for those who look for python3 by themselves: that of the tests, if its python3 will do.
+pub fn search_path() -> &'static OsStr {
+    static SEARCH_PATH: OnceLock<OsString> = OnceLock::new();
+    SEARCH_PATH.get_or_init(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if ask(Path::new("python3")).is_some() {
+            return path;
+        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python3");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let link = folder.join("python3");
+        // Of an earlier run.
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(default_python(), link).expect("a link");
+        let all = std::iter::once(folder).chain(std::env::split_paths(&path));
+        std::env::join_paths(all).expect("a PATH")
+    })
 }
 
 /// What an interpreter says about itself; `None` if it does not start, is too old, or is no CPython.

@@ -1,7 +1,7 @@
 //! Scripts that can't be run: the right status for the client, the cause and the cure for the operator.
 
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::fastcgi::Request;
 use crate::support::folder::set_mode;
@@ -126,8 +126,8 @@ fn nothing_outside_the_folder_runs_whatever_the_path_says() {
 fn a_script_where_nothing_may_be_executed_is_named_so() {
     // In a mount namespace of its own, nobody else sees that file system, and it vanishes with forkhorn.
     let namespace = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
-    let may_mount =
-        Command::new("unshare").args([namespace, "mount", "-t", "tmpfs", "tmpfs", "/tmp"]).status();
+    let mount = [namespace, "mount", "-t", "tmpfs", "tmpfs", "/tmp"];
+    let may_mount = Command::new("unshare").args(mount).stderr(Stdio::null()).status();
     let _place;
     let forkhorn = if may_mount.is_ok_and(|status| status.success()) {
         let forkhorn = Forkhorn::new().cgi_folder();

@@ -3,10 +3,16 @@
 use std::process::Command;
 
 use crate::support::forkhorn::BINARY;
+use crate::support::python::search_path;
 use crate::support::{Forkhorn, fixture};
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(BINARY).args(arguments).env_remove("VIRTUAL_ENV").output().expect("the binary");
+    let output = Command::new(BINARY)
+        .args(arguments)
+        .env_remove("VIRTUAL_ENV")
+        .env("PATH", search_path())
+        .output()
+        .expect("the binary");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }

@@ -57,7 +57,7 @@ fn a_virtual_environment_is_the_one_that_is_named() {
 #[test]
 fn without_an_option_python3_of_the_path_is_taken() {
     let forkhorn = Forkhorn::new().wsgi("probe.py").python_by_itself().start();
-    let expected = python::ask("python3".as_ref()).expect("python3 is in PATH");
+    let expected = python::ask(python::default_python()).expect("it has been asked before");
     assert_eq!(forkhorn.get("/facts").json()["version"], expected.version.as_str());
 }
 
