@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::worker_pid;
 use crate::support::fastcgi::Request;
-use crate::support::http::{Connection, request_bytes};
+use crate::support::http::request_bytes;
 use crate::support::process::process;
 use crate::support::{Forkhorn, Running, wait_until};
 
@@ -39,7 +39,7 @@ fn new_code_is_served_after_a_reload() {
                 forkhorn.wait_for_log(&format!("worker {slot} generation {generation} ready"));
             }
             let expected = format!("version {number}");
-            wait_until("only the new code answers", || (0..6).all(|_| text(&forkhorn) == expected));
+            wait_until("only the new code answers", || (0..6).all(|_| forkhorn.get("/").text() == expected));
         }
         wait_until("old processes are gone", || forkhorn.family().len() <= 3);
     }
@@ -56,7 +56,7 @@ fn a_running_request_is_finished_by_the_old_code() {
     forkhorn.folder.write("app.py", version(2));
     forkhorn.signal(Signal::SIGHUP);
     forkhorn.wait_for_log("worker 0 generation 1 ready");
-    wait_until("the new code answers", || text(&forkhorn) == "version 2");
+    wait_until("the new code answers", || forkhorn.get("/").text() == "version 2");
     forkhorn.folder.write("go", "");
     assert_eq!(running.read_response().text(), "version 1");
     wait_until("the old worker is gone", || old.iter().all(|pid| process(*pid).is_none()));
@@ -84,50 +84,25 @@ fn under_load(forkhorn: &Running, clients: usize, act: impl FnOnce()) -> usize {
     })
 }
 
-/// One client; the odd ones speak FastCGI. A connection that no byte of an answer has come on may be closed at any time
-/// (RFC 9112 §9.3.1): the client then asks again on another one. What must not happen is an answer that is no success,
-/// or is cut off, or that nobody gives at all.
+/// One client on a kept connection; the odd ones speak FastCGI, and every fourth connection is a fresh one.
 fn client(forkhorn: &Running, number: usize, stop: &AtomicBool) -> usize {
-    let (mut answered, mut closed_in_vain) = (0, 0);
-    let mut http: Option<Connection> = None;
+    let mut answered = 0;
+    let (mut http, mut fastcgi) = (forkhorn.connect(), forkhorn.peer());
     while !stop.load(Ordering::Relaxed) {
-        assert!(closed_in_vain < 3, "nobody answers");
+        if answered % 4 == 3 {
+            (http, fastcgi) = (forkhorn.connect(), forkhorn.peer());
+        }
         if number % 2 == 1 {
-            let mut peer = forkhorn.peer();
-            peer.send_anyway(Request::new("GET", "/").bytes());
-            let answer = peer.answer(1);
-            if answer.stdout.is_empty() && !answer.complete {
-                closed_in_vain += 1;
-                continue;
-            }
+            let answer = fastcgi.request(&Request::new("GET", "/").keep());
             assert!(answer.complete && answer.response().status == 200, "{answer:?}");
         } else {
-            let connection = http.get_or_insert_with(|| forkhorn.connect());
-            connection.send_anyway(request_bytes("GET", "/", &[], b""));
-            let Ok(response) = connection.try_read("GET") else {
-                assert!(connection.peek_now().is_empty(), "half an answer");
-                http = None;
-                closed_in_vain += 1;
-                continue;
-            };
+            let response = http.get("/");
             assert!(response.complete && response.status == 200, "{response:?}");
-            if response.field("Connection") == Some("close") {
-                http = None;
-            }
+            assert_eq!(response.field("Connection"), None, "{response:?}");
         }
-        closed_in_vain = 0;
         answered += 1;
     }
     answered
-}
-
-/// What it says, asked again if a worker that is about to end has closed the connection.
-fn text(forkhorn: &Running) -> String {
-    crate::support::wait::wait_for("an answer", || {
-        let mut connection = forkhorn.connect();
-        connection.send_anyway(request_bytes("GET", "/", &[], b""));
-        connection.try_read("GET").ok().map(|response| response.text())
-    })
 }
 
 #[test]
@@ -138,7 +113,7 @@ fn reloads_under_load_fail_no_request() {
             forkhorn.folder.write("app.py", version(number));
             forkhorn.signal(Signal::SIGHUP);
             forkhorn.wait_for_log(&format!("worker 1 generation {} ready", number - 1));
-            wait_until("the new code answers", || text(&forkhorn) == format!("version {number}"));
+            wait_until("the new code answers", || forkhorn.get("/").text() == format!("version {number}"));
         }
     });
     assert!(answered > 20, "{answered}");
@@ -160,13 +135,13 @@ fn broken_code_keeps_the_old_workers_and_says_why() {
             forkhorn.signal(Signal::SIGHUP);
             forkhorn.wait_for_log(&format!("*{cause}"));
             for _ in 0..4 {
-                assert_eq!(text(&forkhorn), "version 1", "{cause}, --preload {preload}");
+                assert_eq!(forkhorn.get("/").text(), "version 1", "{cause}, --preload {preload}");
             }
         }
         // And the next good code gets in.
         forkhorn.folder.write("app.py", version(2));
         forkhorn.signal(Signal::SIGHUP);
-        wait_until("the good code answers", || text(&forkhorn) == "version 2");
+        wait_until("the good code answers", || forkhorn.get("/").text() == "version 2");
         wait_until("no process of a failed reload is left", || forkhorn.family().len() <= 3);
     }
 }
@@ -201,7 +176,7 @@ fn many_reloads_at_once_end_in_the_last_code() {
         forkhorn.folder.write("app.py", version(number));
         forkhorn.signal(Signal::SIGHUP);
     }
-    wait_until("the last code answers", || (0..4).all(|_| text(&forkhorn) == "version 11"));
+    wait_until("the last code answers", || (0..4).all(|_| forkhorn.get("/").text() == "version 11"));
     wait_until("old processes are gone", || forkhorn.family().len() <= 3);
 }
 
