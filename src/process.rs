@@ -6,6 +6,7 @@
 //! with `sys.exit(_forkhorn.main())`; `main` calls [`receive_start`] and gives back the exit status
 //! ([`WorkerExit::code`]). A worker without Python is the forkhorn binary itself, as `forkhorn worker`.
 
+mod memory;
 mod privileges;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::config::{AccessLogConfig, Config};
 use crate::hand_off::HandOffQueue;
 use crate::logger;
 
+pub use memory::{ProcessMemory, process_memory, resident_bytes};
 pub use privileges::drop_privileges;
 
 /// What a worker is given.
