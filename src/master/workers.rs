@@ -1,13 +1,15 @@
 //! Decides which processes there should be. Makes no system call: facts and the time go in, actions come out.
 //!
-//! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books and fills the slots;
-//! `workers/` has what follows from what processes say (`facts.rs`), from their ends (`exits.rs`), and from the
-//! operator's wishes (`reload.rs`, `stop.rs`).
+//! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books; `workers/` has the slots and
+//! how they are filled (`slots.rs`), a process as it is known (`process.rs`), and what follows from what processes say
+//! (`facts.rs`), from their ends (`exits.rs`), and from the operator's wishes (`reload.rs`, `stop.rs`).
 
 mod actions;
 mod exits;
 mod facts;
+mod process;
 mod reload;
+mod slots;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -19,8 +21,9 @@ use std::time::{Duration, Instant};
 pub(crate) use actions::{Action, Order, ProcessId};
 pub(crate) use facts::ForkReport;
 
-use crate::channel::Role;
 use actions::Failure;
+use process::{Phase, Process, Step};
+use slots::Generation;
 
 /// After how long a process that still loads is mentioned in the log, again and again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,76 +82,6 @@ enum End {
     Graceful,
     /// They are not.
     Fast,
-}
-
-#[derive(Debug)]
-struct Generation {
-    number: u32,
-    /// Workers are forked from a template.
-    preload: bool,
-    template: Option<ProcessId>,
-    template_failures: u32,
-    template_retry_at: Option<Instant>,
-    slots: Vec<Slot>,
-}
-
-/// The place of a worker. It outlives its workers.
-#[derive(Debug, Default, Clone)]
-struct Slot {
-    worker: Option<ProcessId>,
-    /// Workers that ended at their start, one after the other.
-    failures: u32,
-    retry_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Process {
-    role: Role,
-    /// `None` until the template has said that it forked it.
-    pid: Option<i32>,
-    /// Who forks it, for a worker of a template.
-    template: Option<ProcessId>,
-    phase: Phase,
-    since: Instant,
-    /// When it was last mentioned as still loading.
-    mentioned: Instant,
-    next_step: Option<(Instant, Step)>,
-    /// It said that it is ready before its template said that it exists.
-    ready_early: bool,
-    /// Messages since it was told to leave.
-    late_messages: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Loading,
-    Ready {
-        since: Instant,
-    },
-    /// Its slot, if it had one, is another's.
-    Leaving,
-}
-
-/// What is done to a process that does not end by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Terminate,
-    Kill,
-    /// Forget a worker that its template never spoke of.
-    GiveUp,
-}
-
-impl Generation {
-    fn new(number: u32, preload: bool) -> Self {
-        Generation {
-            number,
-            preload,
-            template: None,
-            template_failures: 0,
-            template_retry_at: None,
-            slots: Vec::new(),
-        }
-    }
 }
 
 impl Workers {
@@ -265,126 +198,5 @@ impl Workers {
             self.next = Some(next);
         }
         actions
-    }
-
-    fn fill(&mut self, generation: &mut Generation, now: Instant, actions: &mut Vec<Action>) {
-        let wanted = usize::from(self.wanted);
-        if generation.slots.len() < wanted {
-            generation.slots.resize(wanted, Slot::default());
-        }
-        for slot in generation.slots.drain(wanted..) {
-            if let Some(id) = slot.worker {
-                self.dismiss(id, now, actions);
-            }
-        }
-        let retries = generation.slots.iter_mut().map(|slot| &mut slot.retry_at);
-        for retry_at in retries.chain([&mut generation.template_retry_at]) {
-            *retry_at = retry_at.filter(|at| now < *at);
-        }
-        for index in 0..generation.slots.len() {
-            let slot = generation.slots.get(index);
-            let due = slot.is_some_and(|slot| slot.worker.is_none() && slot.retry_at.is_none());
-            if due && !self.fill_slot(generation, index, now, actions) {
-                break;
-            }
-        }
-    }
-
-    /// Starts the worker of one slot, or the template that it needs first: false then.
-    fn fill_slot(
-        &mut self,
-        generation: &mut Generation,
-        index: usize,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        // Fewer than MAX_WORKERS.
-        let slot = index as u16;
-        let number = generation.number;
-        let role = Role::Worker { slot, generation: number };
-        let id = match (generation.preload, generation.template) {
-            (false, _) => {
-                let id = self.add(role, None, now);
-                actions.push(Action::StartWorker { id, slot, generation: number });
-                id
-            }
-            (true, Some(template)) => {
-                let loaded = self.processes.get(&template).is_some_and(|process| process.is_ready());
-                if !loaded {
-                    return false;
-                }
-                let id = self.add(role, Some(template), now);
-                actions.push(Action::Fork { template, id, slot, generation: number });
-                id
-            }
-            (true, None) => {
-                if generation.template_retry_at.is_none() {
-                    let id = self.add(Role::Template { generation: number }, None, now);
-                    generation.template = Some(id);
-                    actions.push(Action::StartTemplate { id, generation: number });
-                }
-                return false;
-            }
-        };
-        if let Some(slot) = generation.slots.get_mut(index) {
-            slot.worker = Some(id);
-        }
-        true
-    }
-
-    fn add(&mut self, role: Role, template: Option<ProcessId>, now: Instant) -> ProcessId {
-        self.last_id = self.last_id.wrapping_add(1);
-        let id = ProcessId(self.last_id);
-        let next_step = template.map(|_| (now + LONGEST_FORK, Step::GiveUp));
-        self.processes.insert(
-            id,
-            Process {
-                role,
-                pid: None,
-                template,
-                phase: Phase::Loading,
-                since: now,
-                mentioned: now,
-                next_step,
-                ready_early: false,
-                late_messages: 0,
-            },
-        );
-        id
-    }
-
-    fn generation_mut(&mut self, number: u32) -> Option<&mut Generation> {
-        if self.current.number == number {
-            return Some(&mut self.current);
-        }
-        self.next.as_mut().filter(|next| next.number == number)
-    }
-}
-
-impl Process {
-    fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready { .. })
-    }
-
-    fn is_leaving_worker(&self) -> bool {
-        self.phase == Phase::Leaving && self.pid.is_some() && matches!(self.role, Role::Worker { .. })
-    }
-
-    fn generation(&self) -> u32 {
-        match self.role {
-            Role::Template { generation } | Role::Worker { generation, .. } => generation,
-        }
-    }
-
-    /// For the log: `worker 0 generation 0 (pid 4711)`.
-    fn name(&self) -> String {
-        let name = match self.role {
-            Role::Template { generation } => format!("template generation {generation}"),
-            Role::Worker { slot, generation } => format!("worker {slot} generation {generation}"),
-        };
-        match self.pid {
-            Some(pid) => format!("{name} (pid {pid})"),
-            None => name,
-        }
     }
 }

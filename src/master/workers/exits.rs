@@ -5,7 +5,9 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::actions::{Action, Failure, ProcessId};
-use super::{MAX_FIRST_FAILURES, Phase, Process, Slot, Workers};
+use super::process::{Phase, Process};
+use super::slots::Slot;
+use super::{MAX_FIRST_FAILURES, Workers};
 use crate::channel::Role;
 use crate::config::StartupError;
 use crate::process::WorkerExit;

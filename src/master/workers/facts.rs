@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use super::actions::{Action, Failure, ProcessId};
-use super::{GRACE_MARGIN, Phase, SHORT, Step, Workers};
+use super::process::{Phase, Step};
+use super::{GRACE_MARGIN, SHORT, Workers};
 use crate::channel::{Role, ToMaster};
 use crate::config::StartupError;
 

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::Workers;
 use super::actions::{Action, ProcessId};
-use super::{Generation, Workers};
+use super::slots::Generation;
 
 impl Workers {
     /// Reload: load the applications anew. One more while one is under way is remembered, further ones are the same.

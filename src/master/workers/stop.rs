@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::actions::{Action, Order, ProcessId};
-use super::{End, GRACE_MARGIN, LONGEST_FORK, Phase, Process, SHORT, Step, Workers};
+use super::process::{Phase, Process, Step};
+use super::{End, GRACE_MARGIN, LONGEST_FORK, SHORT, Workers};
 use crate::channel::Role;
 
 impl Workers {
