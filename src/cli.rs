@@ -56,6 +56,8 @@ pub struct Serve {
     #[arg(value_name = "APP")]
     pub app: Option<String>,
 
+    #[command(flatten, next_help_heading = "Configuration")]
+    pub sources: SourceOptions,
     #[command(flatten, next_help_heading = "What is served")]
     pub content: ContentOptions,
     #[command(flatten, next_help_heading = "Listeners")]
@@ -72,6 +74,25 @@ pub struct Serve {
     pub trust: TrustOptions,
     #[command(flatten, next_help_heading = "Log")]
     pub log: LogOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct SourceOptions {
+    /// Read options from a TOML file; read again at every reload
+    ///
+    /// A key is the long name of an option without its dashes, or `app` for APP; the value of a repeatable option is a list.
+    /// Relative paths in the file start at the directory of the file. The command line wins over the environment, the
+    /// environment over the file: an option that is given there replaces what the file says, a list as a whole. A key
+    /// that is no option is an error.
+    #[arg(long, value_name = "FILE", env = "FORKHORN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Read environment variables of the application from a file; repeatable
+    ///
+    /// Lines of the form KEY=VALUE, one pair of quotes around the value being taken off; empty lines and those that begin
+    /// with # are skipped, and nothing is expanded. Read again at every reload. A later file wins over an earlier one, and
+    /// --env over all of them.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,11 @@
 
 mod address;
 mod app;
+mod env_file;
 mod error;
+mod file;
 mod parse;
+mod source;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +21,7 @@ use crate::cli::{Preload, ScriptStderr, Serve};
 pub use address::Address;
 pub use app::{AppSource, AppSpec};
 pub use error::StartupError;
+pub use source::{Options, Resolver, Source, SourceError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerProtocol {

@@ -2,29 +2,37 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use forkhorn::cli::{Cli, Command};
-use forkhorn::config::{Config, StartupError};
+use forkhorn::cli::Command;
+use forkhorn::config::{Config, Source, SourceError, StartupError};
 use forkhorn::process::{self, WorkerExit};
 use forkhorn::worker::Worker;
 use forkhorn::{logger, master};
 
 fn main() -> ExitCode {
-    // A usage error ends here, with exit code 2.
-    match Cli::parse().command {
-        Command::Serve(options) => match serve(*options) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("forkhorn: {}", logger::printable(&error.to_string()));
-                ExitCode::from(error.exit_code())
-            }
-        },
+    let source = Source::new(std::env::args_os());
+    let (command, resolver) = match source.read() {
+        Ok(options) => options.into_command(),
+        // Ends here, with exit code 2, or 0 after --help.
+        Err(SourceError::CommandLine(error)) => error.exit(),
+        Err(SourceError::File(error)) => return finish(Err(error)),
+    };
+    match command {
+        Command::Serve(options) => finish(resolver.resolve(*options).and_then(serve)),
         Command::Worker => ExitCode::from(u8::try_from(worker()).unwrap_or(u8::MAX)),
     }
 }
 
-fn serve(options: forkhorn::cli::Serve) -> Result<(), StartupError> {
-    let config = Config::resolve(options)?;
+fn finish(result: Result<(), StartupError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forkhorn: {}", logger::printable(&error.to_string()));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), StartupError> {
     logger::init(&config.log_level, "master");
     master::run(config)
 }

@@ -27,6 +27,15 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// `text` with the file that it names, if it names one, looked for in `directory` instead of the working directory.
+    pub fn from_directory(text: &str, directory: &std::path::Path) -> String {
+        let source = text.rsplit_once(':').map_or(text, |(source, _)| source);
+        match is_path(source) {
+            true => directory.join(text).to_string_lossy().into_owned(),
+            false => text.to_owned(),
+        }
+    }
+
     pub fn parse(text: &str) -> Result<AppSpec, StartupError> {
         let wrong = |why: &str| StartupError::usage(format!("application '{text}': {why}"));
         let (source, callable) = match text.rsplit_once(':') {
@@ -40,7 +49,7 @@ impl AppSpec {
         if !callable.split('.').all(is_identifier) {
             return Err(wrong("what follows the colon must be a name, or a name and ()"));
         }
-        let source = if source.ends_with(".py") || source.contains('/') {
+        let source = if is_path(source) {
             let path = std::path::absolute(source).map_err(|error| wrong(&error.to_string()))?;
             if !path.is_file() {
                 return Err(wrong(&format!("there is no file {}", path.display())));
@@ -53,6 +62,10 @@ impl AppSpec {
         };
         Ok(AppSpec { given: text.to_owned(), source, callable: callable.to_owned(), factory })
     }
+}
+
+fn is_path(source: &str) -> bool {
+    source.ends_with(".py") || source.contains('/')
 }
 
 /// Python allows more letters than ASCII has (Python reference §2.3); the interpreter has the last word.

@@ -25,6 +25,11 @@ impl StartupError {
         StartupError { exit_code: 1, message: message.into() }
     }
 
+    /// The same, with the place in front where the wrong thing stands.
+    pub(super) fn at(self, place: &str) -> Self {
+        StartupError { message: format!("{place}: {}", self.message), ..self }
+    }
+
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     AccessLogConfig, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig, ListenerConfig,
-    ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, StartupError, TrustConfig,
+    ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, StartupError, TrustConfig, env_file,
 };
 use crate::cli::{LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
@@ -19,7 +19,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
     let (applications, mounts) = content(&serve)?;
     let python = match applications.is_empty() {
         true => None,
-        false => Some(python(serve.python)?),
+        false => Some(python(serve.python, &serve.sources.env_file)?),
     };
     Ok(Config {
         python,
@@ -179,7 +179,7 @@ fn inherited_listeners() -> Result<Vec<ListenerConfig>, StartupError> {
         .collect())
 }
 
-fn python(options: PythonOptions) -> Result<PythonConfig, StartupError> {
+fn python(options: PythonOptions, env_files: &[PathBuf]) -> Result<PythonConfig, StartupError> {
     let virtualenv = options.virtualenv.map(|dir| directory("--virtualenv", &dir)).transpose()?;
     let interpreter = match (options.python, &virtualenv) {
         (Some(path), _) => find_interpreter(&path)?,
@@ -202,6 +202,9 @@ fn python(options: PythonOptions) -> Result<PythonConfig, StartupError> {
         pythonpath.push(directory("--pythonpath", dir)?);
     }
     let mut env = Vec::new();
+    for file in env_files {
+        env.extend(env_file::read(file)?);
+    }
     for pair in &options.env {
         env.push(
             key_value("--env", pair)?.ok_or_else(|| {

@@ -19,8 +19,9 @@ use super::python;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_forkhorn");
 
 /// Variables that would change what forkhorn does.
-const FOREIGN_VARIABLES: [&str; 11] = [
+const FOREIGN_VARIABLES: [&str; 12] = [
     "VIRTUAL_ENV",
+    "FORKHORN_CONFIG",
     "FORKHORN_PYTHON",
     "FORKHORN_WORKERS",
     "FORKHORN_THREADS",

@@ -1,5 +1,6 @@
 //! Master, template and workers: who is started when, who is told what, who may run as whom.
 
+mod configuration;
 mod identity;
 mod listeners;
 mod reload;
