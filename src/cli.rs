@@ -364,6 +364,16 @@ pub struct LogOptions {
     /// response began. Without this option there is no access log.
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
+    /// Field in which the front sends the request's id, such as X-Request-Id [default: none]
+    ///
+    /// Each request has an id, which stands in every line of the log about it. It is made by forkhorn, or it is what this
+    /// field says: up to 128 letters, digits and characters of `._-+/=:@`. A request without the field, or with
+    /// another value in it, gets the made id there. A client that reaches forkhorn directly can choose its id: let the
+    /// front overwrite the field. A web server may also send the id as the FastCGI parameter UNIQUE_ID.
+    ///
+    /// Scripts find the id in UNIQUE_ID in any case, applications if this option is given.
+    #[arg(long, value_name = "NAME")]
+    pub request_id_header: Option<String>,
     /// Least severe level that is logged
     ///
     /// The log is standard error.

@@ -145,6 +145,8 @@ pub struct Config {
     pub trust: TrustConfig,
     pub access_log: AccessLogConfig,
     pub log_level: String,
+    /// The meta-variable behind `--request-id-header`.
+    pub request_id_variable: Option<String>,
 }
 
 impl Config {

@@ -54,6 +54,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
             Some(path) => AccessLogConfig::File(absolute("--access-log", &path)?),
         },
         log_level: serve.log.log_level,
+        request_id_variable: serve.log.request_id_header.as_deref().map(request_id_variable).transpose()?,
     })
 }
 
@@ -337,6 +338,30 @@ fn script_environment(pairs: Vec<OsString>) -> Result<Vec<(OsString, OsString)>,
         }
     }
     Ok(all)
+}
+
+/// RFC 3875 §4.1.18.
+fn request_id_variable(field: &str) -> Result<String, StartupError> {
+    let is_name = !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    match field.to_ascii_lowercase().as_str() {
+        _ if !is_name => Err(StartupError::usage(format!(
+            "--request-id-header {field}: expected the name of a field, of letters, digits and hyphens, such as \
+             X-Request-Id"
+        ))),
+        // These mean something else, to applications as to us.
+        "authorization"
+        | "connection"
+        | "content-length"
+        | "content-type"
+        | "cookie"
+        | "host"
+        | "proxy"
+        | "proxy-authorization"
+        | "transfer-encoding" => Err(StartupError::usage(format!(
+            "--request-id-header {field}: that field has another meaning; expected a name such as X-Request-Id"
+        ))),
+        name => Ok(format!("HTTP_{}", name.replace('-', "_").to_ascii_uppercase())),
+    }
 }
 
 /// `None` if there is no equals sign.

@@ -12,6 +12,7 @@
 //! | empty CONTENT_TYPE, SERVER_NAME, SERVER_PORT, … | as if they were not there |
 //! | REMOTE_USER, REDIRECT_REMOTE_USER | only with a type of authentication beside it, or `--trust-remote-user` |
 //! | AUTH_TYPE of HAProxy, and so REMOTE_USER | only with `--trust-remote-user` |
+//! | UNIQUE_ID | passed if it is acceptable as a request's id, else dropped |
 //! | a name that comes twice | HTTP_*: joined or refused as HTTP fields are; else the last one, as `fastcgi_param` means |
 //! | everything else | passed: SSL_*, REDIRECT_*, and what the operator has the web server send |
 //!
@@ -20,6 +21,7 @@
 use super::fields::{Repeated, is_withheld};
 use super::meta_variables::{Pushed, Stored};
 use super::target::{Target, parse_authority};
+use super::unique_id::is_acceptable;
 use super::{CgiTarget, Endpoint, Gateway, KnownName, MetaVariables, Refusal, Route, path};
 use crate::protocol::{BodyLength, RequestHead, is_token};
 
@@ -34,6 +36,7 @@ impl Gateway {
         let route = self.name_fastcgi(&told, head, endpoint, meta);
         // Last, and also for a request that is refused: see `route_http`.
         told.push_remote(endpoint, meta);
+        told.push_unique_id(meta);
         route
     }
 
@@ -252,6 +255,13 @@ impl<'a> Told<'a> {
                     meta.push(RemotePort, port);
                 }
             }
+        }
+    }
+
+    /// Apache's mod_unique_id, or `fastcgi_param UNIQUE_ID $request_id;` of nginx.
+    fn push_unique_id(&self, meta: &mut MetaVariables) {
+        if let Some(id) = self.get(KnownName::UniqueId).filter(|id| is_acceptable(id)) {
+            meta.push(KnownName::UniqueId, id);
         }
     }
 

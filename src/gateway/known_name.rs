@@ -81,6 +81,7 @@ known_names! {
     ContextDocumentRoot = "CONTEXT_DOCUMENT_ROOT",
     ServerSignature = "SERVER_SIGNATURE",
     ServerAdmin = "SERVER_ADMIN",
+    UniqueId = "UNIQUE_ID",
 }
 
 impl KnownName {

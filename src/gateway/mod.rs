@@ -18,6 +18,7 @@ mod request;
 mod response;
 mod route;
 mod target;
+mod unique_id;
 
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,7 @@ pub use meta_variables::{KnownName, MetaVariables, Name};
 pub use request::{Body, Endpoint, Peer, Request};
 pub use response::{Admitted, BodyEnd, BodyGuard, error_page};
 pub use route::{CgiTarget, Place, Refusal, Route, StaticTarget};
+pub use unique_id::{IdText, UniqueId, UniqueIds};
 
 /// Names requests and finds who answers them. Made once, from the configuration.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::MetaVariables;
+use super::{MetaVariables, UniqueId};
 
 /// Who is on the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,8 @@ impl Body {
 /// A request as handlers see it.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    /// Unique among the requests of all workers; [`Request::id_text`] is what people see.
+    pub id: UniqueId,
     pub meta: MetaVariables,
     pub body: Body,
 }

@@ -70,6 +70,7 @@ impl Connection {
         let admitted = guard.admit(length);
         if admitted.exceeds {
             log::error!(
+                request:% = flight.id_text();
                 "{}: the body is longer than its Content-Length; the rest is dropped",
                 flight.description()
             );
@@ -97,6 +98,7 @@ impl Connection {
             Some(BodyEnd::Complete) => ResponsePart::End,
             Some(BodyEnd::Short(missing)) => {
                 log::error!(
+                    request:% = flight.id_text();
                     "{}: the body ended {missing} bytes before its Content-Length; connection broken",
                     flight.description()
                 );
@@ -201,7 +203,7 @@ impl Connection {
     /// A script failed: the log gets all that is known.
     pub(super) fn log_failure(&mut self, id: RequestId, error: &HandlerError) {
         match self.flight(id).and_then(|flight| flight.request.as_deref()) {
-            Some(request) => log::error!("{}: {error}", describe(request)),
+            Some(request) => log::error!(request:% = request.id_text(); "{}: {error}", describe(request)),
             None => log::error!("{error}"),
         }
     }
@@ -236,7 +238,8 @@ impl Connection {
             if let Some(flight) = self.flight(id) {
                 let elapsed =
                     flight.running_since.map_or(timeout, |since| now.saturating_duration_since(since));
-                core.overdue.push(Overdue { what: flight.description(), elapsed });
+                let id = flight.id_text().to_string();
+                core.overdue.push(Overdue { id, what: flight.description(), elapsed });
             }
             self.answer_error(id, 504, core);
         }

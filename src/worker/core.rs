@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use mio::Registry;
 
 use crate::config::Config;
-use crate::gateway::{Gateway, Request};
+use crate::gateway::{Gateway, Request, UniqueIds};
 use crate::hand_off::HandOffQueue;
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
@@ -30,6 +30,7 @@ pub(crate) struct Core {
     pub config: Arc<Config>,
     pub limits: Arc<Limits>,
     pub gateway: Arc<Gateway>,
+    pub unique_ids: UniqueIds,
     pub registry: Registry,
     pub scripts: Scripts,
     pub timers: Timers,
@@ -64,6 +65,7 @@ impl Core {
         Core {
             limits: Arc::new(config.connection_limits()),
             gateway: Arc::new(Gateway::new(&config)),
+            unique_ids: UniqueIds::new(random_start()),
             scripts: Scripts::new(config.cgi.clone(), header_limits),
             config,
             registry,
@@ -139,4 +141,13 @@ impl Core {
         }
         self.overloads += 1;
     }
+}
+
+/// Where the ids of this worker's requests begin. Without random numbers, process and time have to do.
+fn random_start() -> u64 {
+    getrandom::u64().unwrap_or_else(|error| {
+        log::warn!("no random numbers ({error}): the ids of requests are made from the time");
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::from(std::process::id()) << 40 ^ time.as_nanos() as u64
+    })
 }

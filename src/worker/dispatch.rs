@@ -19,6 +19,10 @@ impl Connection {
     pub(super) fn dispatch(&mut self, id: RequestId, head: RequestHead, core: &mut Core) {
         let mut request = core.spare_request();
         let route = core.gateway.route(&head, &self.endpoint, &mut request.meta);
+        request.id = core.unique_ids.make();
+        if let Some(name) = &core.config.request_id_variable {
+            request.take_id_from(name.as_bytes());
+        }
         let length = head.body;
         let is_head = request.meta.known(KnownName::RequestMethod) == Some(b"HEAD");
         let mut flight = Flight::new(id, Step::Answered, request, is_head);
@@ -30,7 +34,10 @@ impl Connection {
         match route {
             Ok(route) => self.take_route(id, route, length, core),
             Err(refusal) => {
-                log::debug!("{}: answered {}: {}", self.peer(), refusal.status, refusal.reason);
+                let peer = self.peer();
+                if let Some(flight) = self.flight(id) {
+                    log::debug!(request:% = flight.id_text(); "{peer}: answered {}: {}", refusal.status, refusal.reason);
+                }
                 self.answer_error(id, refusal.status, core);
             }
         }
@@ -57,14 +64,16 @@ impl Connection {
         let Some(request) = self.flight(id).and_then(|flight| flight.request.as_mut()) else { return };
         match cgi::locate(target, &mut request.meta, core.config.document_root.as_deref()) {
             Err(error) => {
-                log::warn!("{}: {error}", describe(request));
+                log::warn!(request:% = request.id_text(); "{}: {error}", describe(request));
                 self.answer_error(id, error.status(), core);
             }
             Ok(script) if length == BodyLength::Unknown => {
+                request.tell_id();
                 let awaiting = Awaiting::Script(Box::new(script));
                 self.set_step(id, Step::Collecting(awaiting, BodyBuffer::default()));
             }
             Ok(script) => {
+                request.tell_id();
                 self.queue_script(id, Box::new(script), BodyBuffer::default(), Input::Open, core);
             }
         }
@@ -126,7 +135,7 @@ impl Connection {
                 core.pump.push_back(key);
             }
             Err(error) => {
-                log::error!("{}: {error}", describe(request));
+                log::error!(request:% = request.id_text(); "{}: {error}", describe(request));
                 self.answer_error(id, error.status(), core);
             }
         }
@@ -149,8 +158,9 @@ impl Connection {
         };
         if let Err(error) = kept {
             log::error!(
+                request:% = flight.id_text();
                 "{}: the request body can't be kept in --spool-dir {}: {error}; answered 503",
-                flight.request.as_deref().map(describe).unwrap_or_default(),
+                flight.description(),
                 limits.spool_dir.display()
             );
             self.answer_error(id, 503, core);
@@ -245,6 +255,7 @@ impl Connection {
         let Some(request) = flight.request.as_mut() else { return };
         if too_many {
             log::error!(
+                request:% = request.id_text();
                 "{}: more than {MOST_REDIRECTS} local redirects, the last to {}",
                 describe(request),
                 location.escape_ascii()
@@ -258,7 +269,13 @@ impl Connection {
                 self.body_end(id, core);
             }
             Err(refusal) => {
-                log::warn!("local redirect to {}: {}", location.escape_ascii(), refusal.reason);
+                log::warn!(
+                    request:% = request.id_text();
+                    "{}: local redirect to {}: {}",
+                    describe(request),
+                    location.escape_ascii(),
+                    refusal.reason
+                );
                 self.answer_error(id, refusal.status, core);
             }
         }

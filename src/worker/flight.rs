@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::gateway::{BodyGuard, KnownName, Request};
+use crate::gateway::{BodyGuard, IdText, KnownName, Request, UniqueId};
 use crate::handler::cgi::Script;
 use crate::protocol::{RequestHead, RequestId};
 
@@ -60,6 +60,10 @@ pub(crate) struct Flight {
     pub running_since: Option<Instant>,
     /// Method and target, while an application thread has the request.
     pub what: Vec<u8>,
+    /// That of the request.
+    pub unique_id: UniqueId,
+    /// The front's id, if one was taken, while an application thread has the request.
+    taken_id: Vec<u8>,
     /// Nobody waits for the response any more, or it has been given by a time-out.
     pub gone: bool,
     /// Local redirects of scripts so far.
@@ -75,6 +79,8 @@ impl Flight {
         Flight {
             id,
             step,
+            unique_id: request.id,
+            taken_id: Vec::new(),
             request: Some(request),
             is_head,
             outgoing: Outgoing::default(),
@@ -95,11 +101,23 @@ impl Flight {
         }
     }
 
+    /// The request's id, for the log.
+    pub fn id_text(&self) -> IdText<'_> {
+        match &self.request {
+            Some(request) => request.id_text(),
+            None if self.taken_id.is_empty() => IdText::Made(self.unique_id),
+            None => IdText::Taken(&self.taken_id),
+        }
+    }
+
     /// The request goes to an application thread; `what` is a buffer to use.
     pub fn hand_out(&mut self, request: &Request, mut what: Vec<u8>, now: Instant) {
         what.clear();
         name(request, &mut what);
         self.what = what;
+        if let IdText::Taken(taken) = request.id_text() {
+            self.taken_id = taken.to_vec();
+        }
         self.running_since = Some(now);
     }
 
@@ -125,6 +143,7 @@ pub(crate) struct Job {
 /// A request that was answered 504 while the application still runs it.
 #[derive(Debug)]
 pub(crate) struct Overdue {
+    pub id: String,
     pub what: String,
     pub elapsed: std::time::Duration,
 }

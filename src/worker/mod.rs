@@ -37,6 +37,7 @@ use mio::{Events, Poll, Waker};
 
 use crate::channel::ToMaster;
 use crate::config::Config;
+use crate::logger;
 use crate::process::{WorkerExit, WorkerStart};
 use crate::sys::epoll;
 
@@ -178,7 +179,9 @@ impl Worker {
                 Driven::Job(job) => {
                     let mut response = Response::new(shared, &job, std::mem::take(&mut head));
                     let call = Call { request: &job.request, application: job.application };
+                    logger::enter_request(&job.request);
                     application.respond(call, &mut response);
+                    logger::leave_request();
                     head = response.into_head();
                     next = shared.exchange(job);
                 }
@@ -311,6 +314,7 @@ impl Shared {
         let stacks = (self.stacks)();
         for request in overdue {
             log::error!(
+                request:% = request.id;
                 "{}: over --timeout after {:.1} s\n{stacks}",
                 request.what,
                 request.elapsed.as_secs_f64()

@@ -104,7 +104,7 @@ impl Scripts {
         if let Some(entry) = self.running.get_mut(key)
             && let Err(error) = register(&entry.run, key, registry)
         {
-            log::error!("{}: its pipes can't be watched: {error}", script.path().display());
+            log::error!(request:% = request.id_text(); "{}: its pipes can't be watched: {error}", script.path().display());
             // Dropping it ends its process group.
             self.running.remove(key);
             return Err(HandlerError::unavailable(error));

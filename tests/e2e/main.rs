@@ -13,6 +13,7 @@ mod fronts;
 mod handoff;
 mod http;
 mod limits;
+mod logs;
 mod own_tools;
 mod processes;
 mod relief;

@@ -80,7 +80,7 @@ pub struct ScriptRun {
     /// What a report of ours calls it; the caller adds the request.
     name: String,
     /// What the log calls it, with the request.
-    label: String,
+    label: Label,
     process: Process,
     exit: Option<Exit>,
     input: Input,
@@ -126,7 +126,7 @@ impl ScriptRun {
         .map_err(|error| diagnosis::spawn_failure(script, &error))?;
         let process = Process::new(child, now);
         let name = name(script, process.id());
-        let label = format!("{name} ({})", request(meta));
+        let label = Label::new(&name, meta);
         let mut run = ScriptRun {
             input: Input::new(pipes.input),
             output: Output::new(pipes.output),
@@ -242,7 +242,7 @@ impl ScriptRun {
     pub fn cancel(&mut self, why: &str, now: Instant) {
         self.now = now;
         if self.process.is_running() {
-            log::info!(target: "script", "{}: told to end: {why}", self.label);
+            log::info!(target: "script", request:% = self.label.id; "{}: told to end: {why}", self.label);
         }
         self.finish_response(None);
         self.input.close();
@@ -349,7 +349,7 @@ impl ScriptRun {
             )),
             (Response::Body, exit) => {
                 if let Some(exit @ Exit::Status(1..)) = exit {
-                    log::warn!(target: "script", "{}: {} after its response", self.label, Died(exit));
+                    log::warn!(target: "script", request:% = self.label.id; "{}: {} after its response", self.label, Died(exit));
                 }
                 ScriptEvent::End
             }
@@ -362,7 +362,7 @@ impl ScriptRun {
         let text = self
             .report(&format!("over its {seconds} seconds (--cgi-timeout): its process group is told to end"));
         if self.is_response_over() {
-            log::warn!(target: "script", "{text}; its response had ended before");
+            log::warn!(target: "script", request:% = self.label.id; "{text}; its response had ended before");
         } else {
             self.finish_response(Some(ScriptEvent::Failed(HandlerError::new(504, text))));
         }
@@ -414,7 +414,7 @@ impl ScriptRun {
 
     fn log_late_exit(&self, exit: Exit) {
         let (label, seconds) = (&self.label, self.elapsed());
-        log::debug!(target: "script", "{label}: {} after {seconds:.3} s, its response had ended before", Died(exit));
+        log::debug!(target: "script", request:% = label.id; "{label}: {} after {seconds:.3} s, its response had ended before", Died(exit));
     }
 
     fn elapsed(&self) -> f64 {
@@ -427,14 +427,26 @@ fn name(script: &Script, process: i32) -> String {
     format!("{}[{process}]", printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES))
 }
 
-/// What was asked, with the request's id if it has one.
-fn request(meta: &MetaVariables) -> String {
-    let shown = |name| printable(meta.known(name).unwrap_or_default(), LABEL_PART_BYTES);
-    let id = meta.known(KnownName::HttpXRequestId).or_else(|| meta.get(b"UNIQUE_ID"));
-    let id = id.map(|id| format!(" request {}", printable(id, LABEL_PART_BYTES))).unwrap_or_default();
-    let (method, name, info) =
-        (shown(KnownName::RequestMethod), shown(KnownName::ScriptName), shown(KnownName::PathInfo));
-    format!("{method} {name}{info}{id}")
+/// What the lines of a script begin with, and the id of the request that it answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Label {
+    text: String,
+    pub id: String,
+}
+
+impl Label {
+    fn new(script: &str, meta: &MetaVariables) -> Self {
+        let shown = |name| printable(meta.known(name).unwrap_or_default(), LABEL_PART_BYTES);
+        let (method, name, info) =
+            (shown(KnownName::RequestMethod), shown(KnownName::ScriptName), shown(KnownName::PathInfo));
+        Label { text: format!("{script} ({method} {name}{info})"), id: shown(KnownName::UniqueId) }
+    }
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 const LABEL_PART_BYTES: usize = 256;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::printable;
 use super::output::{Output, Read};
+use super::run::Label;
 
 /// A longer line is cut into lines of this length.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -23,7 +24,7 @@ const MAX_EVENT_BYTES: usize = 64 * 1024;
 pub(super) struct Stderr {
     pipe: Output,
     /// Begins every line in the log.
-    label: String,
+    label: Label,
     line: Vec<u8>,
     logged_bytes: usize,
     tail: Vec<u8>,
@@ -33,7 +34,7 @@ pub(super) struct Stderr {
 
 impl Stderr {
     /// `with_events`: [`next_event`](Self::next_event) gives the output again.
-    pub fn new(pipe: OwnedFd, label: String, with_events: bool) -> Self {
+    pub fn new(pipe: OwnedFd, label: Label, with_events: bool) -> Self {
         Stderr {
             pipe: Output::new(pipe),
             label,
@@ -125,9 +126,9 @@ impl Stderr {
         let line = self.line.trim_ascii_end();
         if !line.is_empty() && self.logged_bytes <= MAX_LOGGED_BYTES {
             self.logged_bytes += line.len();
-            log::warn!(target: "script", "{}: {}", self.label, printable(line, MAX_LINE_BYTES));
+            log::warn!(target: "script", request:% = self.label.id; "{}: {}", self.label, printable(line, MAX_LINE_BYTES));
             if self.logged_bytes > MAX_LOGGED_BYTES {
-                log::warn!(target: "script", "{}: has written {MAX_LOGGED_BYTES} bytes to its standard error; the rest is dropped", self.label);
+                log::warn!(target: "script", request:% = self.label.id; "{}: has written {MAX_LOGGED_BYTES} bytes to its standard error; the rest is dropped", self.label);
             }
         }
         self.line.clear();
@@ -146,7 +147,7 @@ mod tests {
     fn stderr(with_events: bool) -> (File, Stderr) {
         let (read, write) = pipe().expect("a pipe");
         set_nonblocking(read.as_fd()).expect("ours");
-        (write.into(), Stderr::new(read, "test".to_owned(), with_events))
+        (write.into(), Stderr::new(read, Label::default(), with_events))
     }
 
     /// Writes in pieces, and reads each at once.

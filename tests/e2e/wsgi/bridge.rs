@@ -183,8 +183,8 @@ fn an_application_can_not_forge_a_line_of_the_log() {
     forkhorn.get("/raise_unprintable");
     forkhorn.wait_for_log("*Unprintable: <*>*");
     let lines = forkhorn.server.log.lines();
-    assert!(lines.iter().any(|line| line.ends_with("wsgi.errors: half a line")), "{lines:?}");
-    assert!(lines.iter().any(|line| line.ends_with("wsgi.errors: the last one without an end")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("] half a line")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("] the last one without an end")), "{lines:?}");
     for line in lines.iter().filter(|line| line.contains("FORGED")) {
         assert!(!line.starts_with("FORGED") && !line.contains('\u{1b}'), "{line}");
     }
