@@ -54,6 +54,8 @@ pub enum ToMaster {
     LoadFailed { application: String, report: String, advice: String },
     /// Worker: accepts requests from now on.
     Ready,
+    /// Worker: has taken so many requests that it should be replaced. It goes on serving until it is told to drain.
+    WantsReplacement { requests: u64 },
     /// Worker: must be replaced (a request over its time, for one), because of `reason`; it drains by itself.
     Retiring { reason: String },
 }
@@ -97,7 +99,10 @@ impl Message for ToMaster {
                 generation: *generation,
                 reason: end_of(reason, LINE_BYTES),
             },
-            ToMaster::Loaded | ToMaster::Forked { .. } | ToMaster::Ready => return None,
+            ToMaster::Loaded
+            | ToMaster::Forked { .. }
+            | ToMaster::Ready
+            | ToMaster::WantsReplacement { .. } => return None,
         })
     }
 }

@@ -214,9 +214,38 @@ pub struct ProcessOptions {
     pub timeout: f64,
     /// Time for running requests at a reload or a graceful stop, in seconds
     ///
-    /// A worker that has not finished them a second later is killed. Also when a worker leaves because of --timeout.
+    /// A worker that has not finished them a second later is killed. Also when a worker is replaced for any other reason.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub graceful_timeout: f64,
+    /// Requests after which a worker is replaced; 0 for no limit
+    ///
+    /// Requests of every kind. Its successor is ready before it drains: it goes on serving until then, and hands its
+    /// connections over. One worker at a time is replaced because of this, --max-memory or --max-lifetime; others wait for
+    /// their turn, and go on serving.
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub max_requests: u64,
+    /// Up to so many requests more, at random for each worker [default: a tenth of --max-requests]
+    ///
+    /// So that workers that were started together are not replaced together.
+    #[arg(long, value_name = "COUNT")]
+    pub max_requests_jitter: Option<u64>,
+    /// Memory past which a worker is replaced, in MiB; 0 for no limit
+    ///
+    /// Looked at once a second. A page that several workers share counts for each of them in part (PSS), if the kernel tells,
+    /// else in full (RSS). The worker finishes its requests all the same: this is no limit to what one request may use.
+    #[arg(long, value_name = "MIB", default_value = "0")]
+    pub max_memory: u32,
+    /// Time after which a worker is replaced, in seconds; 0 for no limit
+    ///
+    /// And up to a tenth more, at random for each worker.
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub max_lifetime: f64,
+    /// Workers beyond those that are wanted while a reload replaces them: a number, or a percentage
+    ///
+    /// A percentage is rounded up; at least one. A larger number makes a reload faster, and takes more memory meanwhile. Old
+    /// workers that still finish requests count.
+    #[arg(long, value_name = "COUNT|PERCENT%", default_value = "25%")]
+    pub max_surge: String,
     /// User that workers and scripts run as; needs root
     ///
     /// A name, or the number of a user that the system knows. Applications are loaded as this user, with its HOME, USER and

@@ -71,9 +71,39 @@ pub struct ProcessConfig {
     /// `None`: no limit.
     pub timeout: Option<Duration>,
     pub graceful_timeout: Duration,
+    pub recycling: RecyclingConfig,
+    pub max_surge: Surge,
     pub identity: Option<Identity>,
     pub umask: Option<u32>,
     pub pid_file: Option<PathBuf>,
+}
+
+/// When a worker has served enough. `None`: never for this reason.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RecyclingConfig {
+    pub max_requests: Option<u64>,
+    /// At most so many requests more.
+    pub requests_jitter: u64,
+    pub max_memory_bytes: Option<u64>,
+    pub max_lifetime: Option<Duration>,
+}
+
+/// Workers beyond those that are wanted, during a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Surge {
+    Count(u16),
+    Percent(u16),
+}
+
+impl Surge {
+    /// For so many workers: at least one.
+    pub fn of(self, workers: u16) -> usize {
+        let surge = match self {
+            Surge::Count(count) => count.into(),
+            Surge::Percent(percent) => (usize::from(workers) * usize::from(percent)).div_ceil(100),
+        };
+        surge.max(1)
+    }
 }
 
 /// Whom workers and scripts run as, with all groups, looked up before anything is started.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::{
     AccessLogConfig, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig, ListenerConfig,
-    ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, StartupError, TrustConfig, env_file,
+    ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig, StartupError, Surge,
+    TrustConfig, env_file,
 };
 use crate::cli::{LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
@@ -243,9 +244,29 @@ fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
         threads: options.threads.get(),
         timeout: optional_seconds("--timeout", options.timeout)?,
         graceful_timeout: seconds("--graceful-timeout", options.graceful_timeout)?,
+        recycling: RecyclingConfig {
+            max_requests: Some(options.max_requests).filter(|count| *count > 0),
+            requests_jitter: options.max_requests_jitter.unwrap_or(options.max_requests / 10),
+            max_memory_bytes: Some(u64::from(options.max_memory) << 20).filter(|bytes| *bytes > 0),
+            max_lifetime: optional_seconds("--max-lifetime", options.max_lifetime)?,
+        },
+        max_surge: surge(&options.max_surge)?,
         identity: identity(options.user.as_deref(), options.group.as_deref())?,
         umask: options.umask.map(|mask| octal("--umask", &mask, 0o777)).transpose()?,
         pid_file: options.pid_file.map(|path| absolute("--pid-file", &path)).transpose()?,
+    })
+}
+
+fn surge(text: &str) -> Result<Surge, StartupError> {
+    let (number, surge): (&str, fn(u16) -> Surge) = match text.strip_suffix('%') {
+        Some(percent) => (percent, Surge::Percent),
+        None => (text, Surge::Count),
+    };
+    let number = number.parse().ok().filter(|number| *number > 0).map(surge);
+    number.ok_or_else(|| {
+        StartupError::usage(format!(
+            "--max-surge {text}: expected a number of workers, or a percentage like 25%"
+        ))
     })
 }
 

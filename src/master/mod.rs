@@ -18,7 +18,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -29,6 +29,7 @@ use crate::channel::{self, Channel, ChannelError, Role, ToMaster, ToProcess};
 use crate::cli::Preload;
 use crate::config::{Config, StartupError};
 use crate::hand_off::HandOffQueue;
+use crate::process::{process_memory, resident_bytes};
 use crate::sys;
 use pid_file::PidFile;
 use signals::{Signals, Wish};
@@ -110,6 +111,10 @@ impl Master {
             preload,
             applications: config.python.is_some(),
             graceful_timeout: config.processes.graceful_timeout,
+            max_surge: config.processes.max_surge,
+            max_memory_bytes: config.processes.recycling.max_memory_bytes,
+            max_lifetime: config.processes.recycling.max_lifetime,
+            seed: seed(),
         });
         Ok(Master {
             config,
@@ -240,6 +245,11 @@ impl Master {
                     queue.extend(self.tell(id, &ToProcess::Drain { hand_over }, &[]));
                 }
                 Action::Tell(id, Order::Stop) => queue.extend(self.tell(id, &ToProcess::Stop, &[])),
+                Action::Measure { id, pid } => {
+                    if let Some(bytes) = self.memory_of(pid) {
+                        queue.extend(self.workers.on_memory(id, bytes, Instant::now()));
+                    }
+                }
                 Action::Kill { pid, signal } => kill(pid, signal),
                 Action::Forget(id) => self.forget(id),
                 Action::Exit(result) => *end = Some(result),
@@ -322,6 +332,17 @@ impl Master {
         self.unread.remove(&id);
     }
 
+    /// Looks at the cheap figure first: the exact one is never above it. That one is withheld from a master who may not
+    /// trace its workers, for one.
+    fn memory_of(&self, pid: i32) -> Option<u64> {
+        let limit = self.config.processes.recycling.max_memory_bytes?;
+        let resident = resident_bytes(pid).ok()?;
+        if resident <= limit {
+            return Some(resident);
+        }
+        Some(process_memory(pid).map_or(resident, |memory| memory.proportional))
+    }
+
     fn reopen_logs(&mut self, end: &mut Option<End>) {
         match access_log::open(&self.config.access_log) {
             Err(error) => return log::error!("{error}: the old one stays in use"),
@@ -343,6 +364,12 @@ impl Master {
             sys::reap(pid);
         }
     }
+}
+
+/// Differs from start to start; nothing depends on its being hard to guess.
+fn seed() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
 }
 
 fn start_message(role: Role, config: &Config) -> ToProcess {

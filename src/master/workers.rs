@@ -2,12 +2,14 @@
 //!
 //! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books; `workers/` has the slots and
 //! how they are filled (`slots.rs`), a process as it is known (`process.rs`), and what follows from what processes say
-//! (`facts.rs`), from their ends (`exits.rs`), and from the operator's wishes (`reload.rs`, `stop.rs`).
+//! (`facts.rs`), from their ends (`exits.rs`), from limits that a worker reaches (`recycle.rs`), and from the operator's
+//! wishes (`reload.rs`, `stop.rs`).
 
 mod actions;
 mod exits;
 mod facts;
 mod process;
+mod recycle;
 mod reload;
 mod slots;
 mod stop;
@@ -21,8 +23,10 @@ use std::time::{Duration, Instant};
 pub(crate) use actions::{Action, Order, ProcessId};
 pub(crate) use facts::ForkReport;
 
+use crate::config::Surge;
 use actions::Failure;
 use process::{Phase, Process, Step};
+use recycle::Recycling;
 use slots::Generation;
 
 /// After how long a process that still loads is mentioned in the log, again and again.
@@ -52,6 +56,14 @@ pub(crate) struct Settings {
     /// There are applications to load.
     pub(crate) applications: bool,
     pub(crate) graceful_timeout: Duration,
+    /// Workers more than wanted during a reload.
+    pub(crate) max_surge: Surge,
+    /// A worker that uses more memory is replaced.
+    pub(crate) max_memory_bytes: Option<u64>,
+    /// A worker that has served for so long, and up to a tenth more, is replaced.
+    pub(crate) max_lifetime: Option<Duration>,
+    /// Any number: two masters should not have the same.
+    pub(crate) seed: u64,
 }
 
 /// All processes that the master has started or had forked.
@@ -61,13 +73,18 @@ pub(crate) struct Workers {
     wanted: u16,
     /// The generation that serves.
     current: Generation,
-    /// The one that will, once all its workers are ready.
+    /// The one that will, once its first worker is ready.
     next: Option<Generation>,
+    /// The one that makes room for the current one, worker by worker.
+    outgoing: Option<Generation>,
+    /// The last number of a generation that has served.
+    newest: u32,
     /// A reload was asked for while one was under way.
     reload_again: bool,
     /// Some worker has been ready, so that the applications can be loaded in principle.
     ever_ready: bool,
     first_failures: u32,
+    recycling: Recycling,
     end: Option<End>,
     processes: BTreeMap<ProcessId, Process>,
     last_id: u32,
@@ -89,11 +106,14 @@ impl Workers {
         Workers {
             wanted: settings.workers.clamp(1, MAX_WORKERS),
             current: Generation::new(0, settings.preload),
-            settings,
             next: None,
+            outgoing: None,
+            newest: 0,
             reload_again: false,
             ever_ready: false,
             first_failures: 0,
+            recycling: Recycling::default(),
+            settings,
             end: None,
             processes: BTreeMap::new(),
             last_id: 0,
@@ -103,6 +123,7 @@ impl Workers {
 
     /// The first start.
     pub(crate) fn start(&mut self, now: Instant) -> Vec<Action> {
+        self.begin_measuring(now);
         self.settle(now, Vec::new())
     }
 
@@ -117,8 +138,8 @@ impl Workers {
             let slots = generation.slots.iter().take(self.wanted.into()).map(|slot| slot.retry_at);
             slots.chain([generation.template_retry_at])
         });
-        let retries = retries.filter(|_| self.end.is_none());
-        processes.chain(retries).flatten().min()
+        let others = retries.chain(self.recycling_deadlines()).filter(|_| self.end.is_none());
+        processes.chain(others).flatten().min()
     }
 
     /// Every process that runs.
@@ -156,6 +177,7 @@ impl Workers {
         for id in given_up {
             self.give_up(id, now, &mut actions);
         }
+        self.on_limits(now, &mut actions);
         self.settle(now, actions)
     }
 
@@ -189,14 +211,8 @@ impl Workers {
             }
             return actions;
         }
-        self.promote_if_ready(now, &mut actions);
-        let mut current = std::mem::replace(&mut self.current, Generation::new(0, false));
-        self.fill(&mut current, now, &mut actions);
-        self.current = current;
-        if let Some(mut next) = self.next.take() {
-            self.fill(&mut next, now, &mut actions);
-            self.next = Some(next);
-        }
+        self.advance_reload(now, &mut actions);
+        self.recycle(now, &mut actions);
         actions
     }
 }

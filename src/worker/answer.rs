@@ -171,6 +171,7 @@ impl Connection {
             if let Some(head) = flight.head {
                 self.protocol.recycle(head);
             }
+            core.wear.count();
             if let Some(request) = flight.request {
                 if core.access_log.is_on() && !request.meta.is_empty() {
                     let status =

@@ -19,6 +19,7 @@ use super::hand_off::{Drain, HandOff};
 use super::keyed::Key;
 use super::scripts::Scripts;
 use super::timers::Timers;
+use super::wear::Wear;
 
 /// Bytes of one read(2). Large enough that a large body costs few of them; one buffer serves all connections.
 const READ_BYTES: usize = 128 * 1024;
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub now: Instant,
     pub drain: Drain,
     pub hand_off: HandOff,
+    pub wear: Wear,
     date: DateCache,
     date_at: Instant,
     overloads: u64,
@@ -60,6 +62,7 @@ pub(crate) struct Core {
 impl Core {
     pub fn new(config: Arc<Config>, registry: Registry, access_log: AccessLog, queue: HandOffQueue) -> Self {
         let now = Instant::now();
+        let wear = Wear::new(&config.processes.recycling);
         let header_limits =
             HeaderLimits { max_bytes: config.limits.max_head_bytes, max_fields: config.limits.max_fields };
         Core {
@@ -79,6 +82,7 @@ impl Core {
             now,
             drain: Drain::No,
             hand_off: HandOff::new(queue),
+            wear,
             date: DateCache::new(SystemTime::now()),
             date_at: now,
             overloads: 0,

@@ -26,6 +26,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod wear;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use mio::event::Event;
 
-use crate::channel::{Channel, ChannelError, ToProcess};
+use crate::channel::{Channel, ChannelError, ToMaster, ToProcess};
 use crate::handler::cgi::ScriptEvent;
 use crate::protocol::RequestId;
 
@@ -96,6 +96,9 @@ impl State {
             self.advance_all();
         }
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
+        if self.core.wear.is_due() {
+            self.ask_for_replacement();
+        }
         if self.drain_deadline.is_some_and(|deadline| self.core.now >= deadline)
             && self.phase == Phase::Draining
         {
@@ -237,6 +240,16 @@ impl State {
         // Now, not at the end of a turn: a connection that came in between would never be answered if the application
         // hangs.
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
+    }
+
+    /// This worker has had its requests: it goes on until its successor is ready, and the master says so.
+    fn ask_for_replacement(&mut self) {
+        let requests = self.core.wear.requests();
+        if self.phase == Phase::Serving
+            && let Err(error) = self.channel.send(&ToMaster::WantsReplacement { requests }, &[])
+        {
+            log::error!("the master can't be told that this worker is to be replaced: {error}");
+        }
     }
 
     fn advance_all(&mut self) {

@@ -31,6 +31,11 @@ pub(crate) enum Action {
         generation: u32,
     },
     Tell(ProcessId, Order),
+    /// Look how much memory it uses. `on_memory` follows if that can be told.
+    Measure {
+        id: ProcessId,
+        pid: i32,
+    },
     /// `pid` is a child that has not been reaped.
     Kill {
         pid: i32,

@@ -96,8 +96,9 @@ impl Workers {
         actions: &mut Vec<Action>,
     ) {
         let was_loading = process.phase == Phase::Loading;
-        if was_loading && self.next.as_ref().is_some_and(|next| next.number == process.generation()) {
-            return self.abandon_reload(&format!("{} {failure}", process.name()), now, actions);
+        let what = format!("{} {failure}", process.name());
+        if was_loading && self.reload_fails(process.generation(), &what, now, actions) {
+            return;
         }
         if !self.ever_ready {
             self.first_failures += 1;
@@ -129,8 +130,11 @@ impl Workers {
     ) {
         let name = process.name();
         let is_loading = process.phase == Phase::Loading;
-        if is_loading && self.next.as_ref().is_some_and(|next| next.number == process.generation()) {
-            return self.abandon_reload(&format!("{name} {failure}"), now, actions);
+        if is_loading && self.reload_fails(process.generation(), &format!("{name} {failure}"), now, actions) {
+            return;
+        }
+        if self.is_successor(id, process) {
+            return self.successor_failed(id, process, failure, now);
         }
         if is_loading && !self.ever_ready {
             self.first_failures += 1;
@@ -139,6 +143,10 @@ impl Workers {
                 let loads = self.settings.applications && !self.current.preload;
                 return actions.push(Action::Exit(Err(first_failure(process, failure, loads))));
             }
+        }
+        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.number == process.generation()) {
+            self.free_slot(id, process, |_| {});
+            return log::warn!("{name} {failure}: a worker of the next generation takes its place");
         }
         let young = match process.phase {
             Phase::Ready { since } => now.saturating_duration_since(since) < YOUNG,
@@ -159,17 +167,6 @@ impl Workers {
             log::error!("{name} {failure}: replaced in {} s", delay.as_secs());
         }
     }
-
-    /// The slot of a process that is gone, if it still has it.
-    pub(super) fn free_slot(&mut self, id: ProcessId, process: &Process, change: impl FnOnce(&mut Slot)) {
-        let Role::Worker { slot, generation } = process.role else { return };
-        let Some(generation) = self.generation_mut(generation) else { return };
-        if let Some(slot) = generation.slots.get_mut(usize::from(slot)).filter(|slot| slot.worker == Some(id))
-        {
-            slot.worker = None;
-            change(slot);
-        }
-    }
 }
 
 impl Slot {
@@ -180,7 +177,7 @@ impl Slot {
 }
 
 /// The first failure is made good at once, the others after 1, 2, 4 … 32 s.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
         more => Duration::from_secs(1 << (more - 2).min(5)),

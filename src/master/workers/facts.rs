@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::actions::{Action, Failure, ProcessId};
 use super::process::{Phase, Step};
+use super::recycle::Reason;
 use super::{GRACE_MARGIN, SHORT, Workers};
 use crate::channel::{Role, ToMaster};
 use crate::config::StartupError;
@@ -64,7 +65,14 @@ impl Workers {
                     None => self.distrust(id, "it speaks of a worker that nobody asked for", &mut actions),
                 }
             }
-            (ToMaster::Ready, true, Phase::Loading) => self.ready(id, now),
+            (ToMaster::Ready, true, Phase::Loading) => self.ready(id, now, &mut actions),
+            (ToMaster::WantsReplacement { requests }, true, Phase::Ready { .. }) => {
+                self.wish(id, Reason::Requests(requests), now);
+            }
+            // The template's word about it is still on its way.
+            (ToMaster::WantsReplacement { requests }, true, Phase::Loading) if process.ready_early => {
+                self.wish(id, Reason::Requests(requests), now);
+            }
             (ToMaster::Retiring { reason }, true, Phase::Ready { .. }) => self.retiring(id, &reason, now),
             _ => self.distrust(id, "its message makes no sense now", &mut actions),
         }
@@ -97,7 +105,7 @@ impl Workers {
             if process.phase == Phase::Leaving {
                 actions.push(Action::Kill { pid, signal: libc::SIGKILL });
             } else if process.ready_early {
-                self.ready(id, now);
+                self.ready(id, now, &mut actions);
             }
         }
         self.settle(now, actions)
@@ -189,8 +197,7 @@ impl Workers {
         let last_line =
             report.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason was given");
         let reason = format!("cannot load application '{application}': {}", last_line.trim());
-        if self.next.as_ref().is_some_and(|next| next.number == generation) {
-            self.abandon_reload(&format!("{reason} ({advice})"), now, actions);
+        if self.reload_fails(generation, &format!("{reason} ({advice})"), now, actions) {
         } else if !self.ever_ready {
             let message = if advice.is_empty() { reason } else { format!("{reason}\n{advice}") };
             actions.push(Action::Exit(Err(StartupError::application(message))));
@@ -199,7 +206,8 @@ impl Workers {
         }
     }
 
-    fn ready(&mut self, id: ProcessId, now: Instant) {
+    fn ready(&mut self, id: ProcessId, now: Instant, actions: &mut Vec<Action>) {
+        let lifetime = self.lifetime(id);
         let Some(process) = self.processes.get_mut(&id) else { return };
         let Role::Worker { slot, generation } = process.role else { return };
         let Some(pid) = process.pid else {
@@ -207,11 +215,13 @@ impl Workers {
             return;
         };
         process.phase = Phase::Ready { since: now };
+        process.expires_at = lifetime.and_then(|lifetime| now.checked_add(lifetime));
         self.ever_ready = true;
         log::info!("worker {slot} generation {generation} ready, pid {pid}");
         if let Some(generation) = self.generation_mut(generation) {
             generation.template_failures = 0;
         }
+        self.succeed(id, now, actions);
     }
 
     fn retiring(&mut self, id: ProcessId, reason: &str, now: Instant) {

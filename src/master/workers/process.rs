@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::actions::ProcessId;
+use super::recycle::Wish;
 use crate::channel::Role;
 
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(super) struct Process {
     pub(super) ready_early: bool,
     /// Messages since it was told to leave.
     pub(super) late_messages: u8,
+    /// When it has served for long enough.
+    pub(super) expires_at: Option<Instant>,
+    /// It serves, and waits for its turn to be replaced.
+    pub(super) wish: Option<Wish>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

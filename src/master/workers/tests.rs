@@ -4,6 +4,7 @@ mod books;
 mod count;
 mod ends;
 mod mistrust;
+mod recycle;
 mod reload;
 mod start;
 mod stop;
@@ -28,7 +29,10 @@ struct Stage {
 
 impl Stage {
     fn new(workers: u16, preload: bool) -> (Stage, Vec<String>) {
-        let settings = Settings { workers, preload, applications: true, graceful_timeout: GRACE };
+        Stage::with(settings(workers, preload))
+    }
+
+    fn with(settings: Settings) -> (Stage, Vec<String>) {
         let now = Instant::now();
         let mut stage = Stage { workers: Workers::new(settings), now, names: BTreeMap::new() };
         let first = stage.does(|workers, now| workers.start(now));
@@ -37,7 +41,12 @@ impl Stage {
 
     /// All workers are ready.
     fn serving(workers: u16, preload: bool) -> Stage {
-        let (mut stage, _) = Stage::new(workers, preload);
+        Stage::serving_with(settings(workers, preload))
+    }
+
+    fn serving_with(settings: Settings) -> Stage {
+        let Settings { workers, preload, .. } = settings;
+        let (mut stage, _) = Stage::with(settings);
         if preload {
             stage.says("t0", ToMaster::Loaded);
         }
@@ -79,8 +88,9 @@ impl Stage {
                     Order::Drain { hand_over: false } => "Close",
                     Order::Stop => "Stop",
                 };
-                format!("{order} {}", self.names[&id])
+                format!("{order} {}", self.shown(id))
             }
+            Action::Measure { id, .. } => format!("measure {}", self.names[&id]),
             Action::Kill { pid, signal: libc::SIGTERM } => format!("TERM {}", self.name_of(pid)),
             Action::Kill { pid, signal: libc::SIGKILL } => format!("KILL {}", self.name_of(pid)),
             Action::Kill { pid, signal } => panic!("signal {signal} for {pid}"),
@@ -95,6 +105,12 @@ impl Stage {
         let actions = self.workers.on_started(id, pid_of(id));
         assert!(actions.is_empty(), "{actions:?}");
         format!("start {name}")
+    }
+
+    /// The name of the latest of this name, the number of an older one.
+    fn shown(&self, id: ProcessId) -> String {
+        let name = &self.names[&id];
+        if self.id(name) == id { name.clone() } else { format!("#{}", id.0) }
     }
 
     fn name_of(&self, pid: i32) -> String {
@@ -128,9 +144,42 @@ impl Stage {
         self.does(|workers, now| workers.on_exit(pid, ExitStatus::from_raw(status), now))
     }
 
+    /// The same for one that others have the name of, too.
+    fn ends_as(&mut self, id: ProcessId, status: i32) -> Vec<String> {
+        self.does(|workers, now| workers.on_exit(pid_of(id), ExitStatus::from_raw(status), now))
+    }
+
+    /// The worker is forked, if it has to be, and ready.
+    fn comes_up(&mut self, name: &str, preload: bool) -> Vec<String> {
+        if preload {
+            let (slot, generation) = name[1..].split_once('.').expect("a worker's name");
+            let done = self.forked(slot.parse().expect("a slot"), generation.parse().expect("a generation"));
+            assert_eq!(done, NOTHING);
+        }
+        self.says(name, ToMaster::Ready)
+    }
+
+    fn uses(&mut self, name: &str, bytes: u64) -> Vec<String> {
+        let id = self.id(name);
+        self.does(|workers, now| workers.on_memory(id, bytes, now))
+    }
+
     fn passes(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
         self.does(|workers, now| workers.on_deadline(now))
+    }
+}
+
+fn settings(workers: u16, preload: bool) -> Settings {
+    Settings {
+        workers,
+        preload,
+        applications: true,
+        graceful_timeout: GRACE,
+        max_surge: Surge::Percent(25),
+        max_memory_bytes: None,
+        max_lifetime: None,
+        seed: 1,
     }
 }
 

@@ -3,6 +3,8 @@
 mod configuration;
 mod identity;
 mod listeners;
+mod load;
+mod recycle;
 mod reload;
 mod startup;
 mod stop;

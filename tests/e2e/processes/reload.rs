@@ -1,9 +1,8 @@
 //! HUP: new code is up before old code goes, broken code never gets in, and no request notices.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use nix::sys::signal::Signal;
 
+use super::load::under_load;
 use super::worker_pid;
 use crate::support::fastcgi::Request;
 use crate::support::http::request_bytes;
@@ -64,45 +63,6 @@ fn a_running_request_is_finished_by_the_old_code() {
 
 fn worker_pid_by_family(forkhorn: &Running) -> Vec<i32> {
     forkhorn.family().iter().map(|process| process.pid).collect()
-}
-
-/// Clients that ask all the time, each on a connection that it keeps; a request that fails fails the test.
-fn under_load(forkhorn: &Running, clients: usize, act: impl FnOnce()) -> usize {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients)
-            .map(|number| {
-                scope.spawn({
-                    let stop = &stop;
-                    move || client(forkhorn, number, stop)
-                })
-            })
-            .collect();
-        act();
-        stop.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().expect("no request fails")).sum()
-    })
-}
-
-/// One client on a kept connection; the odd ones speak FastCGI, and every fourth connection is a fresh one.
-fn client(forkhorn: &Running, number: usize, stop: &AtomicBool) -> usize {
-    let mut answered = 0;
-    let (mut http, mut fastcgi) = (forkhorn.connect(), forkhorn.peer());
-    while !stop.load(Ordering::Relaxed) {
-        if answered % 4 == 3 {
-            (http, fastcgi) = (forkhorn.connect(), forkhorn.peer());
-        }
-        if number % 2 == 1 {
-            let answer = fastcgi.request(&Request::new("GET", "/").keep());
-            assert!(answer.complete && answer.response().status == 200, "{answer:?}");
-        } else {
-            let response = http.get("/");
-            assert!(response.complete && response.status == 200, "{response:?}");
-            assert_eq!(response.field("Connection"), None, "{response:?}");
-        }
-        answered += 1;
-    }
-    answered
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Facts in any order.
 
 use super::*;
+use crate::channel::Role;
 
 /// Whatever happens in whatever order: no slot has two workers, only living children are signalled, the loop never
 /// spins, and a stop ends it.
@@ -58,7 +59,7 @@ struct World {
 
 impl World {
     fn new(preload: bool, workers: u16) -> (World, Vec<Action>) {
-        let settings = Settings { workers, preload, applications: true, graceful_timeout: GRACE };
+        let settings = Settings { max_lifetime: Some(100 * SECOND), ..settings(workers, preload) };
         let now = Instant::now();
         let mut workers = Workers::new(settings);
         let first = workers.start(now);
@@ -83,7 +84,7 @@ impl World {
                         self.die(pid);
                     }
                 }
-                Action::Tell(..) | Action::Forget(_) => {}
+                Action::Tell(..) | Action::Forget(_) | Action::Measure { .. } => {}
                 Action::Exit(_) => self.ended = true,
             }
         }
@@ -104,7 +105,6 @@ impl World {
             0..=2 => self.workers.on_message(id, ToMaster::Loaded, now),
             3..=6 => self.workers.on_message(id, ToMaster::Ready, now),
             7 => self.workers.on_message(id, ToMaster::Retiring { reason: "any".into() }, now),
-            8 => self.workers.on_message(id, ToMaster::CannotPreload { reasons: vec![] }, now),
             9..=11 if !self.asked.is_empty() => {
                 let (template, id, slot, generation) = self.asked.remove(0);
                 let pid = pid_of(id);
@@ -112,6 +112,10 @@ impl World {
                 let report = ForkReport { slot, generation, pid, is_child: true };
                 self.workers.on_forked(template, report, now)
             }
+            8 if random.below(2) == 0 => {
+                self.workers.on_message(id, ToMaster::WantsReplacement { requests: 1 }, now)
+            }
+            8 => self.workers.on_message(id, ToMaster::CannotPreload { reasons: vec![] }, now),
             12 => {
                 let pid = self.workers.pids().nth(random.below(4));
                 if let Some(pid) = pid {
@@ -135,13 +139,29 @@ impl World {
     }
 
     fn check(&self) {
-        let mut roles: Vec<String> = Vec::new();
-        for process in self.workers.processes.values().filter(|process| process.phase != Phase::Leaving) {
-            let role = format!("{:?}", process.role);
-            assert!(!roles.contains(&role), "two of {role}");
-            roles.push(role);
+        let workers = &self.workers;
+        let generations = [Some(&workers.current), workers.next.as_ref(), workers.outgoing.as_ref()];
+        let slots = generations.into_iter().flatten().flat_map(|generation| &generation.slots);
+        let mut placed: Vec<ProcessId> =
+            slots.flat_map(|slot| [slot.worker, slot.successor]).flatten().collect();
+        let count = placed.len();
+        placed.sort();
+        placed.dedup();
+        assert_eq!(placed.len(), count, "two places of one worker");
+        for (id, process) in &workers.processes {
+            let is_worker = matches!(process.role, Role::Worker { .. });
+            if is_worker && process.phase != Phase::Leaving {
+                assert!(placed.contains(id), "{} has no place", process.name());
+            }
         }
+        let templates = workers.processes.values().filter(|process| {
+            process.phase != Phase::Leaving && matches!(process.role, Role::Template { .. })
+        });
+        let mut templates: Vec<u32> = templates.map(Process::generation).collect();
+        let count = templates.len();
+        templates.dedup();
+        assert_eq!(templates.len(), count, "two templates of one generation");
         // A deadline that has passed is due at once, and must then be gone.
-        assert!(self.ended || self.workers.deadline().is_none_or(|at| at > self.now - 64 * SECOND));
+        assert!(self.ended || workers.deadline().is_none_or(|at| at > self.now - 64 * SECOND));
     }
 }

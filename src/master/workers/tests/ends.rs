@@ -62,7 +62,7 @@ fn a_worker_may_be_ready_before_its_template_says_that_it_exists() {
     stage.does(Workers::reload);
     stage.says("t1", ToMaster::Loaded);
     assert_eq!(stage.says("w0.1", ToMaster::Ready), NOTHING);
-    assert_eq!(stage.forked(0, 1), ["Stop t0", "Drain w0.0"]);
+    assert_eq!(stage.forked(0, 1), ["Drain w0.0", "Stop t0"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn whoever_says_what_it_can_not_have_to_say_is_killed() {
         says("t0", ToMaster::Ready),
         says("t0", ToMaster::Loaded),
         says("t0", load_failed()),
+        says("t0", ToMaster::WantsReplacement { requests: 1 }),
         says("t0", ToMaster::Retiring { reason: String::new() }),
         says("t0", ToMaster::ForkFailed { slot: 0, generation: 0, reason: String::new() }),
     ] {
