@@ -20,9 +20,9 @@ pub const MAX_MESSAGE_BYTES: usize = 200 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToProcess {
     /// The first message on a fresh channel. Descriptors: the listeners, the sending and the receiving end of the
-    /// hand-off queue, then the access log if there is one.
+    /// hand-off queue, for a worker its page of the scoreboard, then the access log if there is one.
     Start { role: Role, master_pid: i32, config: Box<Config> },
-    /// To a template: fork a worker. Descriptor: the worker's own channel.
+    /// To a template: fork a worker. Descriptors: the worker's own channel, and its page of the scoreboard.
     Fork { slot: u16, generation: u32 },
     /// Finish what runs, then exit. Connections go to the other workers, if any remain or are about to come
     /// (`hand_over`); else they are closed. May come again, with `false`.

@@ -9,7 +9,8 @@
 //! | 3 | [`gateway`] | RFC 3875 meta-variables, routes, what a response may contain |
 //! | 4 | [`handler`] | CGI scripts, static files; applications are reached through [`worker::Application`] |
 //!
-//! [`hand_off`] lets workers pass connections on to one another. [`master`] starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
+//! [`hand_off`] lets workers pass connections on to one another; on the [`scoreboard`] they show what they do. [`master`]
+//! starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
 
 pub mod channel;
 pub mod cli;
@@ -21,5 +22,6 @@ pub mod logger;
 pub mod master;
 pub mod process;
 pub mod protocol;
+pub mod scoreboard;
 pub mod sys;
 pub mod worker;

@@ -39,6 +39,8 @@ pub struct WorkerStart {
     pub hand_off: HandOffQueue,
     /// `None` if there is no access log.
     pub access_log: Option<OwnedFd>,
+    /// The page of the scoreboard. `None` in a template.
+    pub board: Option<OwnedFd>,
     pub channel: Channel,
     pub master_pid: i32,
 }
@@ -46,15 +48,21 @@ pub struct WorkerStart {
 impl WorkerStart {
     /// In a worker that a template has just forked: turns the template's start into the worker's.
     ///
-    /// Waits until the master is the parent, and sees to it that the worker ends with the master. `channel` is the
-    /// descriptor that came with [`ToProcess::Fork`]; the template's own end is closed.
+    /// Waits until the master is the parent, and sees to it that the worker ends with the master. `channel` and `board`
+    /// are the descriptors that came with [`ToProcess::Fork`]; the template's own end is closed.
     ///
     /// # Errors
     /// The master is gone, or the kernel refused. The worker must exit.
-    pub fn into_worker(self, slot: u16, generation: u32, channel: OwnedFd) -> io::Result<WorkerStart> {
+    pub fn into_worker(
+        self,
+        slot: u16,
+        generation: u32,
+        channel: OwnedFd,
+        board: OwnedFd,
+    ) -> io::Result<WorkerStart> {
         logger::rename(&worker_name(slot));
         die_with_master(self.master_pid)?;
-        Ok(WorkerStart { slot, generation, channel: Channel::new(channel), ..self })
+        Ok(WorkerStart { slot, generation, channel: Channel::new(channel), board: Some(board), ..self })
     }
 }
 
@@ -143,14 +151,14 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
     };
     logger::init(&config.log_level, &name);
     end_on_panic();
-    let expected = config.listeners.len() + 2 + usize::from(config.access_log != AccessLogConfig::Off);
+    let is_worker = matches!(role, Role::Worker { .. });
+    let has_access_log = config.access_log != AccessLogConfig::Off;
+    let expected = config.listeners.len() + 2 + usize::from(is_worker) + usize::from(has_access_log);
     if descriptors.len() != expected {
         return Err(io::Error::other("the master's first message came without its descriptors"));
     }
-    let access_log = match config.access_log {
-        AccessLogConfig::Off => None,
-        AccessLogConfig::Stdout | AccessLogConfig::File(_) => descriptors.pop(),
-    };
+    let access_log = if has_access_log { descriptors.pop() } else { None };
+    let board = if is_worker { descriptors.pop() } else { None };
     let (Some(receiving), Some(sending)) = (descriptors.pop(), descriptors.pop()) else {
         return Err(io::Error::other("the master's first message came without the hand-off queue"));
     };
@@ -169,6 +177,7 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
             listeners: descriptors,
             hand_off,
             access_log,
+            board,
             channel,
             master_pid,
         },

@@ -82,8 +82,8 @@ fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>
         };
         match message {
             ToProcess::Fork { slot, generation } => {
-                let Some(channel) = descriptors.pop() else {
-                    log::error!("the master's order to fork came without a channel");
+                let (Some(board), Some(channel)) = (descriptors.pop(), descriptors.pop()) else {
+                    log::error!("the master's order to fork came without its descriptors");
                     continue;
                 };
                 match fork(py) {
@@ -91,7 +91,7 @@ fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>
                         tell(&start, &ToMaster::Forked { slot, generation, pid: worker });
                     }
                     Ok(Forked::Worker) => {
-                        let start = Box::new(start.into_worker(slot, generation, channel)?);
+                        let start = Box::new(start.into_worker(slot, generation, channel, board)?);
                         return Ok(End::Worker { start, callables });
                     }
                     Err(error) => {

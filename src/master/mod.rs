@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod access_log;
+mod boards;
 mod bridge;
 mod pid_file;
 mod preflight;
@@ -30,7 +31,9 @@ use crate::cli::Preload;
 use crate::config::{Config, StartupError};
 use crate::hand_off::HandOffQueue;
 use crate::process::{process_memory, resident_bytes};
+use crate::scoreboard::{Layout, RequestView};
 use crate::sys;
+use boards::Boards;
 use pid_file::PidFile;
 use signals::{Signals, Wish};
 use sockets::Sockets;
@@ -69,6 +72,7 @@ struct Master {
     signals: Signals,
     sockets: Sockets,
     hand_off: HandOffQueue,
+    boards: Boards,
     access_log: Option<OwnedFd>,
     _pid_file: Option<PidFile>,
 }
@@ -126,6 +130,7 @@ impl Master {
             signals,
             sockets,
             hand_off,
+            boards: Boards::default(),
             access_log,
             _pid_file: pid_file,
         })
@@ -157,6 +162,7 @@ impl Master {
                 let actions = self.workers.on_deadline(Instant::now());
                 self.act(actions, &mut end);
             }
+            self.boards.tidy(|id| self.workers.knows(id));
         }
         end.unwrap_or(Ok(()))
     }
@@ -190,9 +196,20 @@ impl Master {
             let Some(status) = sys::reap(pid) else { return };
             // It may have been woken for a connection that it never took.
             self.hand_off.nudge();
+            self.log_unfinished(pid);
             let actions = self.workers.on_exit(pid, status, Instant::now());
             self.act(actions, end);
         }
+    }
+
+    /// A worker has ended: which requests it has taken with it.
+    fn log_unfinished(&mut self, pid: i32) {
+        let board = self.workers.id_of(pid).and_then(|id| self.boards.of(id));
+        let Some(unfinished) = board.map(|board| board.running()).filter(|all| !all.is_empty()) else {
+            return;
+        };
+        let all: Vec<_> = unfinished.iter().map(RequestView::describe).collect();
+        log::error!("process {pid} has ended in the middle of: {}", all.join(", "));
     }
 
     /// Reads what templates and workers have sent.
@@ -275,9 +292,20 @@ impl Master {
 
     fn send_start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
         let message = start_message(role, &self.config);
+        let board = match role {
+            Role::Template { .. } => None,
+            Role::Worker { .. } => match self.boards.make(id, Layout::of(&self.config)) {
+                Ok(board) => Some(board),
+                Err(error) => {
+                    let why = format!("it can't have a page of the scoreboard ({error})");
+                    return self.workers.on_misbehaviour(id, &why, Instant::now());
+                }
+            },
+        };
         let Some(channel) = self.channels.get(&id) else { return Vec::new() };
         let mut descriptors: Vec<BorrowedFd<'_>> = self.sockets.descriptors.iter().map(AsFd::as_fd).collect();
         descriptors.extend(self.hand_off.ends());
+        descriptors.extend(board.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.access_log.as_ref().map(AsFd::as_fd));
         let result = channel.send(&message, &descriptors);
         self.sent(id, result)
@@ -306,12 +334,13 @@ impl Master {
         }
     }
 
-    /// Gives a worker that is to be forked its channel.
+    /// Gives a worker that is to be forked its channel and its page of the scoreboard.
     fn fork(&mut self, template: ProcessId, id: ProcessId, slot: u16, generation: u32) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
         let gone = || io::Error::other("its template is gone");
         let channel = self.channels.get(&template).ok_or_else(gone)?;
-        channel.send(&ToProcess::Fork { slot, generation }, &[theirs.as_fd()])?;
+        let board = self.boards.make(id, Layout::of(&self.config))?;
+        channel.send(&ToProcess::Fork { slot, generation }, &[theirs.as_fd(), board.as_fd()])?;
         self.watch(id, ours)
     }
 

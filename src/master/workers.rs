@@ -147,6 +147,16 @@ impl Workers {
         self.processes.values().filter_map(|process| process.pid)
     }
 
+    /// It has not ended, as far as the books say.
+    pub(crate) fn knows(&self, id: ProcessId) -> bool {
+        self.processes.contains_key(&id)
+    }
+
+    /// The process that runs as `pid`.
+    pub(crate) fn id_of(&self, pid: i32) -> Option<ProcessId> {
+        self.processes.iter().find(|(_, process)| process.pid == Some(pid)).map(|(&id, _)| id)
+    }
+
     /// Something is due.
     pub(crate) fn on_deadline(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();

@@ -4,6 +4,7 @@ mod command;
 mod descriptors;
 pub(crate) mod epoll;
 mod fork;
+mod shared_words;
 mod signals;
 pub(crate) mod spawn;
 mod wait;
@@ -15,6 +16,7 @@ pub(crate) use descriptors::{
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};
+pub(crate) use shared_words::{SharedWords, sealed_memory};
 pub(crate) use signals::heed_children;
 pub(crate) use spawn::set_nonblocking;
 pub(crate) use wait::{ended_child, is_child, reap};

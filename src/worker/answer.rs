@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::gateway::{BodyEnd, BodyGuard, error_page};
 use crate::handler::static_files::StaticBody;
 use crate::protocol::{RequestId, ResponseHead, ResponsePart};
+use crate::scoreboard::Counter;
 
 use crate::gateway::Request;
 use crate::handler::HandlerError;
@@ -166,7 +167,10 @@ impl Connection {
 
     pub(super) fn forget_if_over(&mut self, id: RequestId, core: &mut Core) {
         if let Some(index) = self.flights.iter().position(|flight| flight.id == id && flight.is_over()) {
-            let flight = self.flights.swap_remove(index);
+            let mut flight = self.flights.swap_remove(index);
+            core.board.end(&mut flight.place);
+            core.board.count(Counter::request(self.protocol.kind(), flight.by));
+            core.board.count(Counter::response(flight.outgoing.status));
             self.spare_what = flight.what;
             if let Some(head) = flight.head {
                 self.protocol.recycle(head);
@@ -188,7 +192,10 @@ impl Connection {
     pub(super) fn returned(&mut self, id: RequestId, request: Box<Request>, core: &mut Core) {
         let Some(flight) = self.flight(id) else { return };
         flight.request = Some(request);
-        flight.running_since = None;
+        if let Some(since) = flight.running_since.take() {
+            core.board.ran(core.now.saturating_duration_since(since));
+        }
+        core.board.end(&mut flight.place);
         flight.step = Step::Answered;
         if !flight.gone {
             self.answer_error(id, 500, core);
@@ -240,6 +247,7 @@ impl Connection {
                 let elapsed =
                     flight.running_since.map_or(timeout, |since| now.saturating_duration_since(since));
                 let id = flight.id_text().to_string();
+                core.board.count(Counter::ApplicationTimeout);
                 core.overdue.push(Overdue { id, what: flight.description(), elapsed });
             }
             self.answer_error(id, 504, core);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::gateway::{Endpoint, Peer};
 use crate::protocol::{Event, RequestId};
+use crate::scoreboard::Counter;
 
 use super::core::Core;
 use super::flight::{Flight, Step};
@@ -175,6 +176,7 @@ impl Connection {
         match socket.read(&mut core.read_buffer) {
             Ok(Some(0)) => self.on_eof(core),
             Ok(Some(count)) => {
+                core.board.add(Counter::BytesIn, count as u64);
                 // Edge-triggered: a short read has emptied the socket, unless the end of the stream waits behind it.
                 self.readable = count == core.read_buffer.len() || self.half_closed_since.is_some();
                 if self.state == SocketState::Open {
@@ -228,7 +230,9 @@ impl Connection {
             return;
         };
         let before = output.len();
-        match socket.write_output(output) {
+        let written = socket.write_output(output);
+        core.board.add(Counter::BytesOut, before.saturating_sub(output.len()));
+        match written {
             Ok(Written::All) => self.blocked_since = None,
             Ok(Written::Yielded) => core.revisit.push_back(self.key),
             Ok(Written::Blocked) => {
@@ -333,6 +337,7 @@ impl Connection {
         }
         if self.blocked_since.is_some_and(|since| now >= since + core.config.limits.send_timeout) {
             log::debug!("{}: the peer has not read for --send-timeout; connection closed", self.peer());
+            core.board.count(Counter::SlowReader);
             self.die(core);
         }
         if self.half_closed_since.is_some_and(|since| now >= since + HALF_CLOSED_GRACE)

@@ -12,6 +12,7 @@ use crate::hand_off::HandOffQueue;
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
 use crate::protocol::{Limits, RequestId, ResponseHead, http1};
+use crate::scoreboard::{Counter, Scoreboard};
 
 use super::access_log::AccessLog;
 use super::flight::{Job, Overdue};
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     pub drain: Drain,
     pub hand_off: HandOff,
     pub wear: Wear,
+    /// What the master reads along.
+    pub board: Scoreboard,
     date: DateCache,
     date_at: Instant,
     overloads: u64,
@@ -60,7 +63,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub fn new(config: Arc<Config>, registry: Registry, access_log: AccessLog, queue: HandOffQueue) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        registry: Registry,
+        access_log: AccessLog,
+        queue: HandOffQueue,
+        board: Scoreboard,
+    ) -> Self {
         let now = Instant::now();
         let wear = Wear::new(&config.processes.recycling);
         let header_limits =
@@ -83,12 +92,19 @@ impl Core {
             drain: Drain::No,
             hand_off: HandOff::new(queue),
             wear,
+            board,
             date: DateCache::new(SystemTime::now()),
             date_at: now,
             overloads: 0,
             spare_requests: Vec::new(),
             spare_head: None,
         }
+    }
+
+    /// A turn begins.
+    pub fn begin_turn(&mut self) {
+        self.now = Instant::now();
+        self.board.beat(self.now);
     }
 
     /// The Date field's value, at most a second old.
@@ -144,6 +160,7 @@ impl Core {
             );
         }
         self.overloads += 1;
+        self.board.count(Counter::QueueFull);
     }
 }
 

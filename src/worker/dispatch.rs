@@ -6,11 +6,12 @@ use crate::gateway::{CgiTarget, KnownName, Route};
 use crate::handler::cgi::{self, Script};
 use crate::handler::static_files;
 use crate::protocol::{BodyLength, ProtocolError, RequestHead, RequestId};
+use crate::scoreboard::{Answerer, Counter, Runner};
 
 use super::body::BodyBuffer;
 use super::connection::Connection;
 use super::core::Core;
-use super::flight::{Awaiting, Flight, Input, Job, Step, describe};
+use super::flight::{Awaiting, Flight, Input, Job, Step, describe, write_name};
 
 /// Local redirects of one request (RFC 3875 §6.2.2 leaves the number to us): Apache's limit.
 const MOST_REDIRECTS: u8 = 10;
@@ -44,6 +45,13 @@ impl Connection {
     }
 
     fn take_route(&mut self, id: RequestId, route: Route, length: BodyLength, core: &mut Core) {
+        if let Some(flight) = self.flight(id) {
+            flight.by = match &route {
+                Route::Application(_) => Answerer::Application,
+                Route::Static(_) => Answerer::File,
+                Route::Cgi(_) => Answerer::Script,
+            };
+        }
         match route {
             Route::Application(index) => {
                 let collecting = Step::Collecting(Awaiting::Application(index), BodyBuffer::default());
@@ -95,6 +103,7 @@ impl Connection {
             core.scripts.wait(self.key, id);
         } else {
             core.scripts.count_refused();
+            core.board.count(Counter::ScriptQueueFull);
             self.answer_error(id, 503, core);
         }
     }
@@ -128,6 +137,11 @@ impl Connection {
         match core.scripts.start(connection, id, script, request, &core.registry, core.now) {
             Ok(key) => {
                 flight.step = Step::Script(key);
+                flight.what.clear();
+                write_name(request, &mut flight.what);
+                core.board.count(Counter::ScriptsStarted);
+                core.board.end(&mut flight.place);
+                flight.place = core.board.begin(Runner::Script, core.now, &flight.what, request.id_text());
                 core.scripts.feed(key, body.finish());
                 if input == Input::Ended {
                     core.scripts.finish_input(key);
@@ -136,6 +150,7 @@ impl Connection {
             }
             Err(error) => {
                 log::error!(request:% = request.id_text(); "{}: {error}", describe(request));
+                core.board.count(Counter::ScriptsFailed);
                 self.answer_error(id, error.status(), core);
             }
         }
@@ -163,6 +178,7 @@ impl Connection {
                 flight.description(),
                 limits.spool_dir.display()
             );
+            core.board.count(Counter::SpoolFailed);
             self.answer_error(id, 503, core);
         }
     }
@@ -206,7 +222,8 @@ impl Connection {
                 if length > 0 {
                     set_content_length(&mut request, length);
                 }
-                core.ready.push_back(Job { connection, id, application, request });
+                let complete_at = core.now;
+                core.ready.push_back(Job { connection, id, application, request, complete_at });
             }
         }
     }
@@ -232,6 +249,7 @@ impl Connection {
     /// The peer broke a rule or a limit.
     pub(super) fn reject(&mut self, id: RequestId, error: ProtocolError, core: &mut Core) {
         log::debug!("{}: answered {}: {error}", self.peer(), error.status());
+        core.board.count(Counter::rejection(error.status()));
         match self.flight(id) {
             None => {
                 let request = core.spare_request();
@@ -250,6 +268,7 @@ impl Connection {
     pub(super) fn redirect(&mut self, id: RequestId, location: &[u8], core: &mut Core) {
         let Some(flight) = self.flight(id) else { return };
         flight.redirects += 1;
+        core.board.end(&mut flight.place);
         let too_many = flight.redirects > MOST_REDIRECTS;
         flight.step = Step::Answered;
         let Some(request) = flight.request.as_mut() else { return };

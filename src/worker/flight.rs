@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::gateway::{BodyGuard, IdText, KnownName, Request, UniqueId};
 use crate::handler::cgi::Script;
 use crate::protocol::{RequestHead, RequestId};
+use crate::scoreboard::{Answerer, Place};
 
 use super::body::BodyBuffer;
 use super::keyed::Key;
@@ -72,6 +73,10 @@ pub(crate) struct Flight {
     pub head: Option<RequestHead>,
     /// How often the request has been handed over.
     pub hops: u8,
+    /// What answers it.
+    pub by: Answerer,
+    /// Where the scoreboard shows it while it is being answered.
+    pub place: Place,
 }
 
 impl Flight {
@@ -90,6 +95,8 @@ impl Flight {
             redirects: 0,
             head: None,
             hops: 0,
+            by: Answerer::Nobody,
+            place: Place::default(),
         }
     }
 
@@ -113,7 +120,7 @@ impl Flight {
     /// The request goes to an application thread; `what` is a buffer to use.
     pub fn hand_out(&mut self, request: &Request, mut what: Vec<u8>, now: Instant) {
         what.clear();
-        name(request, &mut what);
+        write_name(request, &mut what);
         self.what = what;
         if let IdText::Taken(taken) = request.id_text() {
             self.taken_id = taken.to_vec();
@@ -138,6 +145,8 @@ pub(crate) struct Job {
     pub id: RequestId,
     pub application: usize,
     pub request: Box<Request>,
+    /// When the last of it had come.
+    pub complete_at: Instant,
 }
 
 /// A request that was answered 504 while the application still runs it.
@@ -151,11 +160,12 @@ pub(crate) struct Overdue {
 /// What the log calls a request: its method and target, printable and short.
 pub(crate) fn describe(request: &Request) -> String {
     let mut what = Vec::new();
-    name(request, &mut what);
+    write_name(request, &mut what);
     printable(&what)
 }
 
-fn name(request: &Request, what: &mut Vec<u8>) {
+/// Method and target, as they came.
+pub(crate) fn write_name(request: &Request, what: &mut Vec<u8>) {
     const MOST_BYTES: usize = 256;
     what.extend_from_slice(request.meta.known(KnownName::RequestMethod).unwrap_or_default());
     what.push(b' ');

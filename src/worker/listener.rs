@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use crate::config::{ListenerProtocol, StartupError};
 use crate::gateway::{Endpoint, Peer};
 use crate::protocol::fastcgi::WebServerAddrs;
+use crate::scoreboard::Counter;
 use crate::sys::epoll;
 
 use super::connection::Connection;
@@ -164,11 +165,12 @@ impl Listeners {
                     );
                     return None;
                 }
+                core.board.count(Counter::connection(listener.protocol));
                 let protocol = Protocol::new(listener.protocol, core);
                 Some(Accepted { socket, protocol, endpoint })
             }
             Err(error) => {
-                self.failed(&error, core.now);
+                self.failed(&error, core);
                 None
             }
         }
@@ -182,7 +184,7 @@ impl Listeners {
     }
 
     /// Neither accepts nor receives for a while, if the fault is this process's.
-    pub fn failed(&mut self, error: &std::io::Error, now: Instant) {
+    pub fn failed(&mut self, error: &std::io::Error, core: &mut Core) {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
             _ => {
@@ -193,7 +195,8 @@ impl Listeners {
                     );
                 }
                 self.failures += 1;
-                self.retry_at = Some(now + RETRY);
+                core.board.count(Counter::AcceptFailures);
+                self.retry_at = Some(core.now + RETRY);
             }
         }
     }

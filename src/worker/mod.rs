@@ -32,7 +32,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
 
@@ -40,6 +40,7 @@ use crate::channel::ToMaster;
 use crate::config::Config;
 use crate::logger;
 use crate::process::{WorkerExit, WorkerStart};
+use crate::scoreboard::Scoreboard;
 use crate::sys::epoll;
 
 pub use application::{Application, Call};
@@ -119,7 +120,10 @@ impl Worker {
         let poll_fd = epoll::descriptor(&poll)?;
         let config = start.config.clone();
         let registry = poll.registry().try_clone()?;
-        let core = Core::new(config.clone(), registry, AccessLog::new(start.access_log), start.hand_off);
+        let no_board = || io::Error::new(ErrorKind::InvalidInput, "it came without a page of the scoreboard");
+        let board = Scoreboard::open(start.board.as_ref().ok_or_else(no_board)?)?;
+        let core =
+            Core::new(config.clone(), registry, AccessLog::new(start.access_log), start.hand_off, board);
         let allowed = match config.trust.web_server_addrs.as_deref().map(str::parse) {
             Some(Err(error)) => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{error}"))),
             Some(Ok(allowed)) => Some(allowed),
@@ -203,6 +207,8 @@ impl Worker {
         self.shared.started.call_once(|| {
             let started = relief::start(&self.shared).and_then(|()| {
                 let mut state = self.shared.lock();
+                state.core.begin_turn();
+                state.core.board.serves();
                 state.finish_turn();
                 state.channel.send(&ToMaster::Ready, &[])
             });
@@ -291,7 +297,7 @@ impl Shared {
     fn turn(&self, driver: &mut Driver, limit: Option<Duration>) -> io::Result<MutexGuard<'_, State>> {
         driver.poll.poll(&mut driver.events, limit)?;
         let mut state = self.lock();
-        state.core.now = Instant::now();
+        state.core.begin_turn();
         for event in &driver.events {
             state.on_event(event);
         }
@@ -328,7 +334,7 @@ impl Shared {
     /// handed out, if one waits.
     fn exchange(&self, job: Job) -> Option<Job> {
         let mut state = self.lock();
-        state.core.now = Instant::now();
+        state.core.begin_turn();
         let Job { connection, id, request, .. } = job;
         state.with_connection(connection, |connection, core| {
             connection.returned(id, request, core);
@@ -340,6 +346,7 @@ impl Shared {
             connection.advance(core)
         });
         state.running = state.running.saturating_sub(1);
+        state.show_load();
         if state.ends_now() {
             let _ = self.waker.wake();
         }

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -75,7 +75,7 @@ fn relieve(shared: &Shared) -> io::Result<()> {
             // Just now. It has looked whether listeners were held back, and would not look again before its next turn.
             return Ok(());
         }
-        state.core.now = Instant::now();
+        state.core.begin_turn();
         // A connection that is accepted now would wait for this worker's application; another worker may be free.
         state.listeners.held_back = shared.config.processes.workers > 1;
         hand_over(shared, &mut state);

@@ -49,6 +49,11 @@ impl Scripts {
         self.running.len()
     }
 
+    /// Requests that wait for a script's turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Its timer is set to then.
     pub fn awaits(&self, key: Key, at: Instant) -> bool {
         self.running.get(key).is_some_and(|entry| entry.timer == Some(at))

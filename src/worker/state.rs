@@ -11,6 +11,7 @@ use mio::event::Event;
 use crate::channel::{Channel, ChannelError, ToMaster, ToProcess};
 use crate::handler::cgi::ScriptEvent;
 use crate::protocol::RequestId;
+use crate::scoreboard::{Counter, Gauge, Runner};
 
 use super::answer::Block;
 use super::connection::{Connection, Fate};
@@ -108,7 +109,18 @@ impl State {
             );
             self.end();
         }
+        self.show_load();
         self.ends_now();
+    }
+
+    /// How much there is to do, for the scoreboard.
+    pub fn show_load(&mut self) {
+        let Core { board, ready, scripts, .. } = &mut self.core;
+        board.set(Gauge::BusyThreads, self.running);
+        board.set(Gauge::Queue, ready.len());
+        board.set(Gauge::Connections, self.connections.len());
+        board.set(Gauge::Scripts, scripts.len());
+        board.set(Gauge::ScriptQueue, scripts.waiting());
     }
 
     /// How long the next wait may be; `None`: until something happens.
@@ -183,6 +195,10 @@ impl State {
                 ScriptEvent::LocalRedirect(location) => connection.redirect(id, &location, core),
                 ScriptEvent::Failed(error) => {
                     connection.log_failure(id, &error);
+                    core.board.count(Counter::ScriptsFailed);
+                    if error.status() == 504 {
+                        core.board.count(Counter::ScriptTimeout);
+                    }
                     connection.answer_error(id, error.status(), core);
                 }
             }
@@ -229,6 +245,7 @@ impl State {
             Phase::Draining | Phase::Ended => return,
         }
         self.core.drain = how;
+        self.core.board.drains();
         if how == Drain::HandOver {
             self.hand_over_ready();
             self.advance_all();
@@ -279,8 +296,11 @@ impl State {
             let what = std::mem::take(&mut connection.spare_what);
             let Some(flight) = connection.flight(job.id) else { continue };
             flight.hand_out(&job.request, what, now);
+            flight.place = self.core.board.begin(Runner::Thread, now, &flight.what, job.request.id_text());
+            self.core.board.waited(now.saturating_duration_since(job.complete_at));
             connection.arm(&mut self.core);
             self.running += 1;
+            self.show_load();
             return Some(job);
         }
         None

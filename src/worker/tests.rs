@@ -15,6 +15,7 @@ use crate::channel::{Channel, ToProcess};
 use crate::cli::{Cli, Command};
 use crate::gateway::KnownName;
 use crate::hand_off::HandOffQueue;
+use crate::scoreboard::{BoardState, BoardView, Counter, Gauge, Layout};
 
 /// Longer than anything here takes; a test that waits so long has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,6 +79,7 @@ pub(super) struct Running {
     /// One listener for each of the options, in their order.
     pub addresses: Vec<SocketAddr>,
     pub master: Channel,
+    pub board: BoardView,
     pub queue: HandOffQueue,
     pub gate: mpsc::Sender<()>,
     pub entered: mpsc::Receiver<()>,
@@ -100,6 +102,7 @@ impl Running {
             listeners.push(OwnedFd::from(listener));
         }
         let (master, channel) = Channel::pair().expect("a pair");
+        let (view, board) = BoardView::create(Layout::of(&config)).expect("a page");
         let start = WorkerStart {
             config,
             slot,
@@ -107,6 +110,7 @@ impl Running {
             listeners,
             hand_off: queue.try_clone().expect("a descriptor"),
             access_log: None,
+            board: Some(board),
             channel,
             master_pid: nix::unistd::getppid().as_raw(),
         };
@@ -121,7 +125,7 @@ impl Running {
         let thread = std::thread::spawn(move || worker.serve(&application));
         let (message, _) = master.receive::<ToMaster>().expect("a message");
         assert!(matches!(message, ToMaster::Ready), "{message:?}");
-        Running { addresses, master, queue, gate, entered, thread: Some(thread) }
+        Running { addresses, master, board: view, queue, gate, entered, thread: Some(thread) }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -341,4 +345,33 @@ pub(super) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
         assert!(began.elapsed() < PATIENCE, "it did not come");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn the_scoreboard_shows_what_runs_and_counts_what_has_run() {
+    let mut worker = Running::start(&["--timeout", "0"]);
+    assert_eq!(worker.board.state(), BoardState::Idle);
+    let mut stream = worker.connect();
+    write!(stream, "GET /wait?long HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    worker.entered.recv_timeout(PATIENCE).expect("the application is called");
+    let shown = worker.board.running();
+    assert_eq!(shown.iter().map(|request| request.text.as_str()).collect::<Vec<_>>(), ["GET /wait?long"]);
+    assert_eq!((worker.board.state(), worker.board.gauge(Gauge::BusyThreads)), (BoardState::Busy, 1));
+    worker.gate.send(()).expect("it waits");
+    read_answer(&mut stream);
+    write!(stream, "GET /other HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    assert!(read_answer(&mut stream).ends_with("/other"));
+    until(|| worker.board.running().is_empty().then_some(()));
+    assert_eq!(worker.board.last()[0].text, "GET /other");
+    let counters = worker.board.counters();
+    for (counter, value) in [
+        (Counter::HttpWsgi, 2),
+        (Counter::Status2xx, 2),
+        (Counter::HttpConnections, 1),
+        (Counter::HttpStatic, 0),
+    ] {
+        assert_eq!(counters.of(counter), value, "{counter:?}");
+    }
+    assert!(counters.of(Counter::BytesIn) > 50 && counters.of(Counter::BytesOut) > 50);
+    assert!(worker.board.heartbeat_age().is_some_and(|age| age < PATIENCE));
 }

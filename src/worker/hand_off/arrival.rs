@@ -11,6 +11,7 @@ use super::message::{Incoming, Malformed};
 use super::{Drain, HandOff};
 use crate::gateway::{Endpoint, Peer};
 use crate::protocol::{BodyLength, Event};
+use crate::scoreboard::Counter;
 use crate::sys;
 use crate::worker::body::BodyBuffer;
 use crate::worker::connection::{Connection, Fate};
@@ -55,7 +56,7 @@ impl State {
         for _ in 0..MOST_ARRIVALS {
             match self.core.receive_connection() {
                 Found::Nothing => return,
-                Found::NoRoom(error) => return self.listeners.failed(&error, self.core.now),
+                Found::NoRoom(error) => return self.listeners.failed(&error, &mut self.core),
                 Found::Other => {}
                 Found::Connection(arrival) => self.settle_in(*arrival),
             }
@@ -69,6 +70,7 @@ impl State {
 
     fn settle_in(&mut self, arrival: Arrival) {
         let Arrival { socket, endpoint, protocol, event, body, hops } = arrival;
+        self.core.board.count(Counter::HandedIn);
         let key = self.connections.insert_with(|key| Connection::new(key, socket, protocol, endpoint));
         self.with_connection(key, |connection, core| connection.go_on(event, body, hops, core));
     }

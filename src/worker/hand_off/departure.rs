@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::message::{self, Outgoing};
 use super::{Drain, FIRST_LOOK, HandOff, Look, MOST_HOPS, RETRY};
 use crate::gateway::Body;
+use crate::scoreboard::Counter;
 use crate::worker::connection::Connection;
 use crate::worker::core::Core;
 use crate::worker::flight::Job;
@@ -94,6 +95,7 @@ impl Connection {
         let Some(socket) = self.socket().filter(|_| is_told) else { return Departure::Stays };
         match core.hand_off.send(socket, core.now) {
             Departure::Gone => {
+                core.board.count(Counter::HandedOut);
                 self.forget_socket(core);
                 Departure::Gone
             }

@@ -13,6 +13,7 @@ use crate::channel::ToProcess;
 use crate::gateway::{Endpoint, Peer};
 use crate::hand_off::{CONNECTION, HandOffQueue, MAX_MESSAGE_BYTES, NUDGE, VERSION};
 use crate::protocol::fastcgi::client;
+use crate::scoreboard::{BoardView, Layout, Scoreboard};
 use crate::worker::access_log::AccessLog;
 use crate::worker::connection::Connection;
 use crate::worker::core::Core;
@@ -450,7 +451,9 @@ impl Parts {
         let poll = mio::Poll::new().expect("a poll");
         let registry = poll.registry().try_clone().expect("a descriptor");
         let theirs = queue.try_clone().expect("a descriptor");
-        let mut core = Core::new(config(&OPTIONS), registry, AccessLog::new(None), theirs);
+        let (_, page) = BoardView::create(Layout { threads: 1, scripts: 0 }).expect("a page");
+        let board = Scoreboard::open(&page).expect("opened");
+        let mut core = Core::new(config(&OPTIONS), registry, AccessLog::new(None), theirs, board);
         let (socket, client) = connection();
         let stream = TcpStream::from(socket);
         stream.set_nonblocking(true).expect("a socket");

@@ -80,6 +80,18 @@ fn workers_that_die_at_their_start_are_started_ever_more_slowly() {
 }
 
 #[test]
+fn the_log_names_the_requests_that_a_killed_worker_has_taken_with_it() {
+    let forkhorn = Forkhorn::new().wsgi("probe.py").start();
+    let pid = worker_pid(&forkhorn);
+    let mut connection = forkhorn.connect();
+    let target = wait_target(&forkhorn);
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    wait_until("the request runs", || !forkhorn.folder.read("at").is_empty());
+    send_signal(pid, Signal::SIGKILL);
+    forkhorn.wait_for_log(&format!("process {pid} has ended in the middle of: GET {target} ("));
+}
+
+#[test]
 fn workers_die_with_their_master() {
     for (name, forkhorn) in [
         ("python", Forkhorn::new().wsgi("probe.py").workers(3)),
