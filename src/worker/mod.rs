@@ -2,7 +2,7 @@
 //!
 //! Whoever sits in the driver's seat (the lock of [`Driver`]) waits for events and handles them; the state that they
 //! change lies behind a second lock, which nobody holds while waiting. An application thread drives until a request is
-//! complete, leaves the seat, answers, and comes back. When all of them have been away for about a millisecond, the
+//! complete, leaves the seat, answers, and comes back. When all of them have been away for a moment, the
 //! relief thread (`relief.rs`) drives in their place, so that the other connections go on.
 
 mod access_log;
@@ -35,6 +35,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::channel::ToMaster;
 use crate::config::Config;
@@ -81,7 +82,6 @@ struct Shared {
 }
 
 /// What the relief thread goes by.
-#[derive(Default)]
 struct Seat {
     /// An application thread drives.
     taken: AtomicBool,
@@ -89,6 +89,10 @@ struct Seat {
     changes: AtomicU64,
     /// The worker ends, and with it the relief thread.
     ended: AtomicBool,
+    /// The relief thread drives, and waits for events or for `back`.
+    relieved: AtomicBool,
+    /// Tells it that an application thread is back: that one may take all events, and leave again, before it looks.
+    back: EventFd,
     /// The relief thread sleeps until it is told.
     relief_sleeps: AtomicBool,
     asleep: Mutex<()>,
@@ -151,7 +155,7 @@ impl Worker {
             state: Mutex::new(state),
             waker,
             poll_fd,
-            seat: Seat::default(),
+            seat: Seat::new()?,
             room: Condvar::new(),
             stacks,
             started: Once::new(),
@@ -372,19 +376,43 @@ impl Shared {
 }
 
 impl Seat {
+    fn new() -> io::Result<Self> {
+        Ok(Seat {
+            taken: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            relieved: AtomicBool::new(false),
+            back: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            relief_sleeps: AtomicBool::new(false),
+            asleep: Mutex::default(),
+            wake: Condvar::new(),
+        })
+    }
+
     fn take(&self) {
-        self.taken.store(true, Ordering::Release);
-        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.taken.store(true, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        if self.relieved.load(Ordering::SeqCst) {
+            // Failing means that it has been told already.
+            let _ = self.back.write(1);
+        }
     }
 
     fn leave(&self) {
-        self.taken.store(false, Ordering::SeqCst);
+        // First: who sees the seat empty is to see this count too.
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.taken.store(false, Ordering::SeqCst);
         if self.relief_sleeps.load(Ordering::SeqCst) {
             self.relief_sleeps.store(false, Ordering::SeqCst);
             drop(self.asleep.lock());
             self.wake.notify_one();
         }
+    }
+
+    /// How often the seat had been taken and left when it was left last; `None` if somebody sits there.
+    fn is_empty_since(&self) -> Option<u64> {
+        let empty = !self.taken.load(Ordering::SeqCst);
+        empty.then(|| self.changes.load(Ordering::SeqCst))
     }
 
     /// For the relief thread: sleeps until an application thread leaves the seat.

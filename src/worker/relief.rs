@@ -1,6 +1,6 @@
 //! The relief thread: drives the loop while every application thread is with the application.
 //!
-//! It looks about once a millisecond whether the driver's seat has been empty since its last look, and sleeps for good
+//! It looks some thousand times a second whether the driver's seat has been empty since its last look, and sleeps for good
 //! while the worker idles. A fast application is always back in the seat before it looks.
 
 use std::io;
@@ -17,10 +17,16 @@ use super::hand_off::Drain;
 use super::state::{Phase, State};
 
 /// A request that has kept the application's threads for this long, and less than twice as long, is relieved.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_micros(250);
+
+/// The same in a worker that answers one request after the other: each look takes time from them.
+const BUSY_TICK: Duration = Duration::from_millis(1);
+
+/// A worker whose seat changes so often within a tick is a busy one. A request takes the seat and leaves it.
+const BUSY_CHANGES: u64 = 8;
 
 /// After so many looks at a worker that waits for requests, the thread sleeps until a request comes.
-const QUIET_TICKS: u32 = 32;
+const QUIET_TICKS: u32 = 2;
 
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     if shared.config.applications.is_empty() {
@@ -33,21 +39,26 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 fn run(shared: &Shared) {
     leave_signals_to_the_interpreter();
     let mut seen = shared.seat.changes.load(Ordering::Relaxed);
-    let mut quiet = 0;
+    let (mut tick, mut quiet) = (TICK, 0);
     while !shared.seat.ended.load(Ordering::Relaxed) {
-        std::thread::sleep(TICK);
+        std::thread::sleep(tick);
+        let empty_since = shared.seat.is_empty_since();
         let changes = shared.seat.changes.load(Ordering::Relaxed);
         if changes != seen {
+            tick = if changes - seen < BUSY_CHANGES { TICK } else { BUSY_TICK };
             (seen, quiet) = (changes, 0);
-        } else if shared.seat.taken.load(Ordering::Acquire) {
+        } else if empty_since == Some(seen) {
+            if let Err(error) = relieve(shared, seen) {
+                log::error!("the relief thread can't wait for events: {error}");
+                return;
+            }
+        } else {
             quiet += 1;
             if quiet >= QUIET_TICKS {
                 shared.seat.sleep_until_left();
-                quiet = 0;
+                seen = shared.seat.changes.load(Ordering::Relaxed);
+                (tick, quiet) = (TICK, 0);
             }
-        } else if let Err(error) = relieve(shared) {
-            log::error!("the relief thread can't wait for events: {error}");
-            return;
         }
     }
 }
@@ -67,11 +78,22 @@ fn leave_signals_to_the_interpreter() {
     }
 }
 
-/// Drives until an application thread is back in the seat.
-fn relieve(shared: &Shared) -> io::Result<()> {
+/// Drives until an application thread is back. `left` counts the changes of the seat up to now.
+fn relieve(shared: &Shared, left: u64) -> io::Result<()> {
+    // Who takes the seat from now on tells this thread; who took it before is seen.
+    shared.seat.relieved.store(true, Ordering::SeqCst);
+    let result = drive(shared, left);
+    shared.seat.relieved.store(false, Ordering::SeqCst);
+    result
+}
+
+/// The application thread need not be there any more when this thread comes to look: it may have left with the next
+/// request. Nobody has then held back what comes for that time, and this thread must not go on as if it had: it would take
+/// from the hand-off queue what this worker can't answer.
+fn drive(shared: &Shared, left: u64) -> io::Result<()> {
     {
         let mut state = shared.lock();
-        if shared.seat.taken.load(Ordering::Acquire) {
+        if shared.seat.is_empty_since() != Some(left) {
             // Just now. It has looked whether listeners were held back, and would not look again before its next turn.
             return Ok(());
         }
@@ -83,10 +105,11 @@ fn relieve(shared: &Shared) -> io::Result<()> {
         state.finish_turn();
     }
     let mut limit = Some(Duration::ZERO);
-    while !shared.seat.taken.load(Ordering::Acquire) {
+    loop {
         wait(shared, limit)?;
         let Ok(mut driver) = shared.driver.try_lock() else { return Ok(()) };
-        if shared.seat.taken.load(Ordering::Acquire) {
+        // With the driver's lock the seat can't change.
+        if shared.seat.is_empty_since() != Some(left) {
             return Ok(());
         }
         let mut state = match shared.turn(&mut driver, Some(Duration::ZERO)) {
@@ -100,7 +123,6 @@ fn relieve(shared: &Shared) -> io::Result<()> {
         hand_over(shared, &mut state);
         limit = state.wait_limit();
     }
-    Ok(())
 }
 
 /// Requests that this worker can't begin now are for others. An application thread that waits for the seat can begin one.
@@ -113,16 +135,20 @@ fn hand_over(shared: &Shared, state: &mut State) {
 
 /// Waits without the seat, so that an application thread that comes back finds it free.
 fn wait(shared: &Shared, limit: Option<Duration>) -> io::Result<()> {
-    let timeout = match limit {
-        None => PollTimeout::NONE,
-        // A wait that ends early is followed by another, so rounding up is right.
-        Some(limit) => {
-            PollTimeout::try_from(limit.as_millis().min(60_000) as u16 as i32 + i32::from(!limit.is_zero()))
-                .unwrap_or(PollTimeout::ZERO)
-        }
-    };
-    match poll(&mut [PollFd::new(shared.poll_fd().as_fd(), PollFlags::POLLIN)], timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
+    // A wait that ends early is followed by another, so rounding up is right.
+    let timeout = limit.map_or(PollTimeout::NONE, |limit| {
+        PollTimeout::try_from(limit.as_micros().div_ceil(1000).min(60_000)).unwrap_or(PollTimeout::ZERO)
+    });
+    let (poll_fd, back) = (shared.poll_fd(), &shared.seat.back);
+    let mut waited_for =
+        [PollFd::new(poll_fd.as_fd(), PollFlags::POLLIN), PollFd::new(back.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waited_for, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
     }
+    if waited_for[1].any() == Some(true) {
+        // Also one that was told to the last time when this thread drove, and came too late: once is enough.
+        let _ = back.read();
+    }
+    Ok(())
 }

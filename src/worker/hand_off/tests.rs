@@ -208,6 +208,30 @@ fn a_request_that_nobody_takes_comes_back() {
 }
 
 #[test]
+fn a_worker_that_is_busy_again_at_once_leaves_the_queue_to_the_others() {
+    let one = Running::start_as(0, &OPTIONS, HandOffQueue::open().expect("a queue"));
+    for _ in 0..20 {
+        let probes = [kept(&one), kept(&one)];
+        let (busy, mut kept) = (occupy(&one), kept_in_queue(&one, "/wait"));
+        let (other_socket, mut other) = connection();
+        let bytes = handed_over("/x");
+        one.queue.send(&bytes, &[other_socket.as_fd()]).expect("room");
+        drop(other_socket);
+        // It comes back, takes the first request out of the queue and is away with it: the second is not for it.
+        assert_answer(&release(&one, busy), 0, "waited");
+        one.entered.recv_timeout(PATIENCE).expect("the application runs");
+        is_looked_at(probes);
+        let mut buffer = [0; 1024];
+        let received = until(|| one.queue.receive(&mut buffer).ok());
+        assert_eq!(buffer[..received.length], bytes, "nobody has had it in hand");
+        one.queue.send(&bytes, &[received.descriptors[0].as_fd()]).expect("room");
+        one.gate.send(()).expect("it waits");
+        assert_answer(&read_answer(&mut kept), 0, "waited");
+        assert_answer(&read_answer(&mut other), 0, "/x");
+    }
+}
+
+#[test]
 fn with_a_full_queue_a_request_stays() {
     let one = Running::start_as(0, &OPTIONS, HandOffQueue::open().expect("a queue"));
     let (mut kept, probes) = (kept(&one), [kept(&one), kept(&one)]);
@@ -361,6 +385,19 @@ fn message(protocol: u8, place: u8, body: u64, state: u32, rest: &[u8]) -> Vec<u
     bytes.extend(state.to_be_bytes());
     bytes.extend(rest);
     bytes
+}
+
+/// A message that brings a GET.
+fn handed_over(path: &str) -> Vec<u8> {
+    let state = [b"\x02", get(path).as_slice()].concat();
+    message(0, 0, 0, state.len() as u32, &state)
+}
+
+/// A connection that waits in the queue, with a GET.
+fn kept_in_queue(worker: &Running, path: &str) -> TcpStream {
+    let (socket, client) = connection();
+    worker.queue.send(&handed_over(path), &[socket.as_fd()]).expect("room");
+    client
 }
 
 #[test]
