@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 /// Answers web requests with programs: CGI scripts, and WSGI applications held in memory
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve WSGI applications, CGI scripts and files over HTTP and FastCGI
     Serve(Box<Serve>),
+    /// Run a WSGI application once, as a CGI program, where a web server offers nothing else
+    Cgi(Box<CgiProgram>),
     /// A worker process without Python; started by the master
     #[command(hide = true)]
     Worker,
@@ -74,6 +76,16 @@ pub struct Serve {
     pub trust: TrustOptions,
     #[command(flatten, next_help_heading = "Log")]
     pub log: LogOptions,
+}
+
+impl Serve {
+    /// `app` with the defaults of all options, whatever the environment says.
+    pub(crate) fn default_for(app: &str) -> Serve {
+        let command = Serve::augment_args(clap::Command::new("serve")).mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.try_get_matches_from(["serve", "--", app]);
+        let serve = matches.and_then(|matches| Serve::from_arg_matches(&matches));
+        serve.expect("defaults are values of their options")
+    }
 }
 
 #[derive(Debug, Args)]
@@ -159,8 +171,30 @@ pub struct ListenerOptions {
     pub url_scheme: String,
 }
 
+/// The request is in the environment and on standard input (RFC 3875)
 #[derive(Debug, Args)]
-pub struct PythonOptions {
+pub struct CgiProgram {
+    /// WSGI application, as for `serve`
+    ///
+    /// A file with `#!/usr/local/bin/forkhorn cgi` as its first line, and the right to be executed, is a CGI program by
+    /// itself.
+    #[arg(value_name = "APP")]
+    pub app: String,
+    #[command(flatten)]
+    pub interpreter: InterpreterOptions,
+    /// Longest run of the application, in seconds; 0 for no limit
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub timeout: f64,
+    /// Longest request body; past it the answer is 413
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    pub max_body: u64,
+    /// Least severe level that is logged; the log is standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"], env = "FORKHORN_LOG")]
+    pub log_level: String,
+}
+
+#[derive(Debug, Args)]
+pub struct InterpreterOptions {
     /// Python interpreter [default: that of the virtual environment, else python3 of PATH]
     ///
     /// Any CPython from 3.10 on. A name without a slash is looked up in PATH.
@@ -187,6 +221,12 @@ pub struct PythonOptions {
     /// Applications have forkhorn's own environment besides. CGI scripts have not: see --cgi-env.
     #[arg(long, value_name = "KEY=VALUE")]
     pub env: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct PythonOptions {
+    #[command(flatten)]
+    pub interpreter: InterpreterOptions,
     /// Where the application is loaded: once before the workers are forked, or in each of them
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub preload: Preload,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{Preload, ScriptStderr, Serve};
+use crate::cli::{CgiProgram, Preload, ScriptStderr, Serve};
 
 pub use address::Address;
 pub use app::{AppSource, AppSpec};
@@ -183,6 +183,14 @@ impl Config {
     /// Checks everything that can be checked before anything is opened or started.
     pub fn resolve(serve: Serve) -> Result<Config, StartupError> {
         parse::resolve(serve)
+    }
+
+    /// The same for `forkhorn cgi`. `script_name` is SCRIPT_NAME of the environment.
+    pub fn resolve_cgi_program(
+        options: CgiProgram,
+        script_name: Option<OsString>,
+    ) -> Result<Config, StartupError> {
+        parse::resolve_cgi_program(options, script_name)
     }
 
     /// The limits of one connection, for both protocols.

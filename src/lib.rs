@@ -11,7 +11,9 @@
 //!
 //! [`hand_off`] lets workers pass connections on to one another; on the [`scoreboard`] they show what they do. [`master`]
 //! starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
+//! [`cgi_program`] is the way back: an application as a CGI program.
 
+pub mod cgi_program;
 pub mod channel;
 pub mod cli;
 pub mod config;

@@ -6,7 +6,7 @@ use forkhorn::cli::Command;
 use forkhorn::config::{Config, Source, SourceError, StartupError};
 use forkhorn::process::{self, WorkerExit};
 use forkhorn::worker::Worker;
-use forkhorn::{logger, master};
+use forkhorn::{cgi_program, logger, master};
 
 fn main() -> ExitCode {
     let source = Source::new(std::env::args_os());
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Serve(options) => finish(resolver.resolve(*options).and_then(serve)),
+        Command::Cgi(options) => finish(cgi_program::run(*options)),
         Command::Worker => ExitCode::from(u8::try_from(worker()).unwrap_or(u8::MAX)),
     }
 }

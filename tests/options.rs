@@ -23,17 +23,21 @@ const WIDTH: usize = 110;
 
 #[test]
 fn the_page_about_options_is_that_of_the_command_line() {
-    compare("docs/options.md", &markdown(&serve()));
+    let mut page = markdown(&serve());
+    for command in others() {
+        page.push_str(&command_markdown(&command));
+    }
+    compare("docs/options.md", &page);
 }
 
 #[test]
 fn the_man_page_is_that_of_the_command_line() {
-    compare("docs/forkhorn.1", &man_page(&serve()));
+    compare("docs/forkhorn.1", &man_page(&serve(), &others()));
 }
 
 #[test]
 fn every_option_is_explained_in_one_line() {
-    for option in serve().get_arguments().filter(|option| !option.is_hide_set()) {
+    for option in commands().iter().flat_map(Command::get_arguments).filter(|option| !option.is_hide_set()) {
         let help = option.get_help().unwrap_or_else(|| panic!("{} is not explained", option.get_id()));
         let help = help.to_string();
         assert!(!help.contains('\n') && !help.ends_with('.'), "{}: {help}", option.get_id());
@@ -46,9 +50,11 @@ fn pages_messages_and_examples_name_only_options_that_exist() {
     const FOREIGN: [&str; 8] =
         ["--check", "--exact", "--nocapture", "--port", "--release", "--test", "--help", "--version"];
     let mut known: BTreeSet<String> = FOREIGN.iter().map(|name| (*name).to_owned()).collect();
-    known.extend(
-        serve().get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}")),
-    );
+    for command in commands() {
+        known.extend(
+            command.get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}")),
+        );
+    }
     for file in files(&["README.md", "CHANGELOG.md", "docs", "examples", "src", "python/src"]) {
         // Styles have variables that look like options; the figures name those of the programs that measure.
         let path = file.to_string_lossy();
@@ -67,6 +73,18 @@ fn serve() -> Command {
     let mut command = Cli::command();
     command.build();
     command.find_subcommand("serve").expect("serve").clone()
+}
+
+/// The other subcommands that users see.
+fn others() -> Vec<Command> {
+    let mut command = Cli::command();
+    command.build();
+    let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+    visible.filter(|command| !["serve", "help"].contains(&command.get_name())).cloned().collect()
+}
+
+fn commands() -> Vec<Command> {
+    [vec![serve()], others()].concat()
 }
 
 /// Fails if the file is not `made`; with FORKHORN_BLESS writes it.
@@ -100,6 +118,31 @@ fn markdown(serve: &Command) -> String {
         out.push_str(&entry(option, &format!("### `{}`", name_of(option))));
     }
     out
+}
+
+/// The section of another subcommand.
+fn command_markdown(command: &Command) -> String {
+    let usage = usage(command);
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut out = format!("\n## forkhorn {}\n\n```\n{usage}\n```\n\n", command.get_name());
+    out.push_str(&wrap(&format!("{about}.")));
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        if ["help", "version"].contains(&argument.get_id().as_str()) {
+            continue;
+        }
+        let name = match argument.get_long() {
+            Some(_) => name_of(argument),
+            None => argument.get_value_names().unwrap_or_default().join(" "),
+        };
+        out.push_str(&entry(argument, &format!("### `{name}`")));
+    }
+    out
+}
+
+/// `forkhorn cgi [OPTIONS] <APP>`
+fn usage(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    usage.trim_start_matches("Usage: ").to_owned()
 }
 
 /// `-w, --workers COUNT`
@@ -169,7 +212,7 @@ fn wrap(paragraph: &str) -> String {
     out
 }
 
-fn man_page(serve: &Command) -> String {
+fn man_page(serve: &Command, others: &[Command]) -> String {
     let page = serve
         .clone()
         .display_name("forkhorn")
@@ -191,6 +234,15 @@ fn man_page(serve: &Command) -> String {
         section(&page, &mut out).expect("written to memory");
     }
     let mut more = Roff::new();
+    more.control("SH", ["OTHER COMMANDS"]);
+    for command in others {
+        more.control("TP", []);
+        more.text([bold(usage(command))]);
+        more.text([roman(format!(
+            "{}. docs/options.md has its options.",
+            command.get_about().map(ToString::to_string).unwrap_or_default()
+        ))]);
+    }
     for (title, first_column) in [("SIGNALS", "signal"), ("EXIT STATUS", "code")] {
         more.control("SH", [title]);
         for (term, meaning) in table("docs/signals.md", first_column) {

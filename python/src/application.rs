@@ -44,7 +44,25 @@ struct State {
 impl ApplicationThread {
     /// To be called on the thread itself.
     pub fn new(py: Python<'_>, applications: Arc<Applications>, config: &Config) -> PyResult<Self> {
-        Ok(ApplicationThread { applications, state: Mutex::new(State::new(py, config)?) })
+        Self::with(py, applications, config, false)
+    }
+
+    /// The same for a process that answers one request and ends.
+    pub fn for_one_request(
+        py: Python<'_>,
+        applications: Arc<Applications>,
+        config: &Config,
+    ) -> PyResult<Self> {
+        Self::with(py, applications, config, true)
+    }
+
+    fn with(
+        py: Python<'_>,
+        applications: Arc<Applications>,
+        config: &Config,
+        run_once: bool,
+    ) -> PyResult<Self> {
+        Ok(ApplicationThread { applications, state: Mutex::new(State::new(py, config, run_once)?) })
     }
 }
 
@@ -75,10 +93,10 @@ impl Application for ApplicationThread {
 }
 
 impl State {
-    fn new(py: Python<'_>, config: &Config) -> PyResult<Self> {
+    fn new(py: Python<'_>, config: &Config, run_once: bool) -> PyResult<Self> {
         let errors = Py::new(py, ErrorStream::default())?;
         let input = Py::new(py, Input::new())?;
-        let mut environs = Environs::new(py, constants(py, config, &errors)?)?;
+        let mut environs = Environs::new(py, constants(py, config, &errors, run_once)?)?;
         environs.set_input(py, &input)?;
         let (exchange, start_response) = new_exchange(py)?;
         Ok(State { environs, input, errors, exchange, start_response })
@@ -177,13 +195,15 @@ fn constants<'py>(
     py: Python<'py>,
     config: &Config,
     errors: &Py<ErrorStream>,
+    run_once: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let constants = PyDict::new(py);
     constants.set_item("wsgi.version", PyTuple::new(py, [1, 0])?)?;
     constants.set_item("wsgi.errors", errors)?;
     constants.set_item("wsgi.multithread", config.processes.threads > 1)?;
-    constants.set_item("wsgi.multiprocess", config.processes.workers > 1)?;
-    constants.set_item("wsgi.run_once", false)?;
+    // Another process may answer another request of a CGI program at the same time.
+    constants.set_item("wsgi.multiprocess", config.processes.workers > 1 || run_once)?;
+    constants.set_item("wsgi.run_once", run_once)?;
     constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
     constants.set_item("wsgi.input_terminated", true)?;
     Ok(constants)

@@ -34,6 +34,7 @@ mod start_response;
 mod template;
 mod worker;
 
+use forkhorn::cgi_program::Program;
 use forkhorn::channel::Role;
 use forkhorn::process::{WorkerExit, receive_start};
 use pyo3::prelude::*;
@@ -41,6 +42,8 @@ use pyo3::prelude::*;
 /// The extension module.
 #[pymodule]
 mod _forkhorn {
+    #[pymodule_export]
+    use super::cgi;
     #[pymodule_export]
     use super::main;
 }
@@ -68,5 +71,26 @@ fn main(py: Python<'_>) -> PyResult<i32> {
                 setup::leave(py, WorkerExit::LoadFailed)
             }
         },
+    }
+}
+
+/// Answers the one request of a CGI program (`forkhorn cgi`), and returns the exit status of the process.
+#[pyfunction]
+fn cgi(py: Python<'_>, settings: &[u8]) -> PyResult<i32> {
+    let (program, start) = match Program::take(settings) {
+        Ok(taken) => taken,
+        Err(error) => {
+            eprintln!("forkhorn: {error}");
+            return setup::leave(py, WorkerExit::NotStarted);
+        }
+    };
+    setup::prepare(py, &program.config)?;
+    match load::all(py, &program.config) {
+        Ok(callables) => worker::run_once(py, start, callables, program),
+        Err(failure) => {
+            failure.log();
+            program.refuse();
+            Ok(WorkerExit::LoadFailed.code())
+        }
     }
 }

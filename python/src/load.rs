@@ -22,6 +22,13 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Without a master that would tell the operator.
+    pub fn log(&self) {
+        let Failure { application, report, advice } = self;
+        let advice = if advice.is_empty() { String::new() } else { format!("\n{advice}") };
+        log::error!("the application {application} can't be loaded\n{}{advice}", report.trim_end());
+    }
+
     pub fn send(self, channel: &Channel) {
         let Failure { application, report, advice } = self;
         if let Err(error) = channel.send(&ToMaster::LoadFailed { application, report, advice }, &[]) {

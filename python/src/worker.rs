@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use forkhorn::cgi_program::Program;
 use forkhorn::config::Config;
 use forkhorn::process::{WorkerExit, WorkerStart};
 use forkhorn::worker::Worker;
@@ -30,6 +31,24 @@ pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyR
         _ => serve_on_threads(py, &worker, &applications, &config, &wakeup)?,
     }
     warn_of_threads(py)?;
+    Ok(worker.exit_code())
+}
+
+/// Answers the one request of a CGI program on the main thread, and returns the exit status.
+pub fn run_once(
+    py: Python<'_>,
+    start: WorkerStart,
+    callables: Vec<Py<PyAny>>,
+    program: Program,
+) -> PyResult<i32> {
+    let config = start.config.clone();
+    let stacks = Stacks::register(py)?;
+    let wakeup = Wakeup::install(py)?;
+    let worker = Arc::new(Worker::new(start, Box::new(move || stacks.dump()))?);
+    let thread = ApplicationThread::for_one_request(py, Arc::new(Applications { callables }), &config)?;
+    worker.watch_signals(wakeup.reading().try_clone_to_owned()?)?;
+    program.serve(&worker)?;
+    worker.serve(&thread);
     Ok(worker.exit_code())
 }
 

@@ -11,7 +11,7 @@ use super::{
     ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig, StartupError, Surge,
     TrustConfig, env_file,
 };
-use crate::cli::{LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
+use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
 
 const DEFAULT_HTTP: &str = "127.0.0.1:8000";
@@ -57,6 +57,29 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
         log_level: serve.log.log_level,
         request_id_variable: serve.log.request_id_header.as_deref().map(request_id_variable).transpose()?,
     })
+}
+
+/// One application, mounted where the web server says that the program is; everything else as by default.
+pub(super) fn resolve_cgi_program(
+    options: CgiProgram,
+    script_name: Option<OsString>,
+) -> Result<Config, StartupError> {
+    let mut serve = Serve::default_for(&options.app);
+    serve.python.interpreter = options.interpreter;
+    serve.processes.timeout = options.timeout;
+    serve.limits.max_body = options.max_body;
+    serve.log.log_level = options.log_level;
+    // The web server's own environment, and none of a peer's making: what it says of the user has been checked.
+    serve.trust.trust_remote_user = true;
+    let mut config = resolve(serve)?;
+    for mount in &mut config.mounts {
+        mount.prefix = match &script_name {
+            None => String::new(),
+            Some(name) => mount_prefix("SCRIPT_NAME", name)?,
+        };
+    }
+    config.processes.workers = 1;
+    Ok(config)
 }
 
 fn content(serve: &Serve) -> Result<(Vec<AppSpec>, Vec<Mount>), StartupError> {
@@ -181,7 +204,10 @@ fn inherited_listeners() -> Result<Vec<ListenerConfig>, StartupError> {
         .collect())
 }
 
-fn python(options: PythonOptions, env_files: &[PathBuf]) -> Result<PythonConfig, StartupError> {
+fn python(
+    PythonOptions { interpreter: options, preload }: PythonOptions,
+    env_files: &[PathBuf],
+) -> Result<PythonConfig, StartupError> {
     let virtualenv = options.virtualenv.map(|dir| directory("--virtualenv", &dir)).transpose()?;
     let interpreter = match (options.python, &virtualenv) {
         (Some(path), _) => find_interpreter(&path)?,
@@ -215,7 +241,7 @@ fn python(options: PythonOptions, env_files: &[PathBuf]) -> Result<PythonConfig,
         );
     }
     let chdir = options.chdir.map(|dir| directory("--chdir", &dir)).transpose()?;
-    Ok(PythonConfig { interpreter, virtualenv, pythonpath, chdir, env, preload: options.preload })
+    Ok(PythonConfig { interpreter, virtualenv, pythonpath, chdir, env, preload })
 }
 
 fn find_interpreter(name: &Path) -> Result<PathBuf, StartupError> {

@@ -1,4 +1,6 @@
 //! Finds the bridge to Python, and has an interpreter load it.
+//!
+//! [`crate::cgi_program`] does it too, for a single request and without a master.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,11 +16,8 @@ const FILE_NAMES: [&str; 2] = ["_forkhorn.abi3.so", "lib_forkhorn.so"];
 /// What the interpreter is started with, for whoever lists processes: a line, not the whole of [`BOOT`].
 const READ_BOOT: &str = "import os; exec(os.read(0, 9999))";
 
-const _: () = assert!(BOOT.len() < 9999, "READ_BOOT reads it whole");
-
-/// What the interpreter runs. It must be understood by interpreters that are too old, to tell them so: hence neither
-/// f-strings nor annotations. Arguments: the file of the bridge or nothing, where it was looked for, the applications.
-const BOOT: &str = r#"
+/// Tells the master why the bridge can't be loaded.
+const TELL_MASTER: &str = r#"
 import sys
 
 def fail(report, advice):
@@ -26,7 +25,12 @@ def fail(report, advice):
     os.write(0, json.dumps({"LoadFailed": {
         "application": sys.argv[3], "report": report, "advice": advice}}).encode("ascii"))
     sys.exit(3)
+"#;
 
+/// What the interpreter runs after a definition of `fail`. It must be understood by interpreters that are too old, to
+/// tell them so: hence neither f-strings nor annotations. Arguments: the file of the bridge or nothing, where it was
+/// looked for, the applications.
+const LOAD: &str = r#"
 def bridge():
     path, places = sys.argv[1:3]
     if sys.version_info < (3, 10) or sys.implementation.name != "cpython":
@@ -53,9 +57,16 @@ def bridge():
              % (sys.executable, places))
     finally:
         sys.path[:0] = first
-
-sys.exit(bridge().main())
 "#;
+
+const RUN: &str = "
+sys.exit(bridge().main())
+";
+
+/// Python that loads the bridge, or else calls `fail(report, advice)`, which `fail` defines; then `run`.
+pub(crate) fn boot(fail: &str, run: &str) -> String {
+    [fail, LOAD, run].concat()
+}
 
 /// Where the bridge is, and all that an interpreter needs to be started with it.
 #[derive(Debug, Clone)]
@@ -82,18 +93,23 @@ impl Bridge {
         Bridge { path: places.iter().find(|path| path.is_file()).cloned(), places }
     }
 
-    /// An interpreter that becomes a template or a worker.
-    pub(crate) fn command(&self, config: &Config, python: &PythonConfig) -> ProcessCommand {
+    /// What [`boot`] expects in `sys.argv`.
+    pub(crate) fn arguments(&self, config: &Config) -> [OsString; 3] {
         let list = |all: Vec<String>| OsString::from(all.join(", "));
         let places = self.places.iter().map(|place| place.display().to_string()).collect();
         let applications = config.applications.iter().map(|app| app.given.clone()).collect();
         let path = self.path.as_ref().map_or_else(OsString::new, |path| path.clone().into_os_string());
+        [path, list(places), list(applications)]
+    }
+
+    /// An interpreter that becomes a template or a worker.
+    pub(crate) fn command(&self, config: &Config, python: &PythonConfig) -> ProcessCommand {
         ProcessCommand {
             program: python.interpreter.clone(),
             // An interpreter finds its virtual environment by its own path.
             name: None,
-            arguments: vec!["-c".into(), READ_BOOT.into(), path, list(places), list(applications)],
-            boot: Some(BOOT),
+            arguments: [["-c".into(), READ_BOOT.into()].as_slice(), &self.arguments(config)].concat(),
+            boot: Some(boot(TELL_MASTER, RUN)),
             environment: home_of(config).into_iter().chain(python.env.iter().cloned()).collect(),
             directory: python.chdir.clone(),
             identity: config.processes.identity.clone(),
@@ -143,6 +159,11 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn what_an_interpreter_reads_first_is_read_whole() {
+        assert!(boot(TELL_MASTER, RUN).len() < 9999, "{READ_BOOT}");
+    }
 
     #[test]
     fn the_bridge_is_found_beside_the_binary_and_in_the_library_directory() {

@@ -8,7 +8,7 @@
 
 mod access_log;
 mod boards;
-mod bridge;
+pub(crate) mod bridge;
 mod pid_file;
 mod preflight;
 mod signals;

@@ -19,7 +19,7 @@ pub(crate) struct ProcessCommand {
     pub(crate) name: Option<&'static str>,
     pub(crate) arguments: Vec<OsString>,
     /// What it reads from the channel before the first message.
-    pub(crate) boot: Option<&'static str>,
+    pub(crate) boot: Option<String>,
     /// Added to the master's own.
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) directory: Option<PathBuf>,
@@ -31,7 +31,7 @@ impl ProcessCommand {
     /// Starts it. Its pid, and the master's end of the channel.
     pub(crate) fn spawn(&self) -> io::Result<(i32, Channel)> {
         let (ours, theirs) = Channel::pair()?;
-        if let Some(boot) = self.boot {
+        if let Some(boot) = &self.boot {
             sys::send_message(ours.as_fd(), boot.as_bytes(), &[])?;
         }
         let mut command = Command::new(&self.program);

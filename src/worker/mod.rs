@@ -30,6 +30,7 @@ mod wear;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 use std::time::Duration;
@@ -38,7 +39,8 @@ use mio::{Events, Poll, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::channel::ToMaster;
-use crate::config::Config;
+use crate::config::{Config, ListenerProtocol};
+use crate::gateway::{Endpoint, Peer};
 use crate::logger;
 use crate::process::{WorkerExit, WorkerStart};
 use crate::scoreboard::Scoreboard;
@@ -49,11 +51,14 @@ pub use response::{Flow, Response};
 
 use self::core::Core;
 use access_log::AccessLog;
+use connection::Connection;
 use flight::{Job, Overdue};
 use hand_off::Drain;
 use keyed::{Keyed, Source};
 use listener::Listeners;
+use protocol::Protocol;
 use signals::Signals;
+use socket::Socket;
 use state::{Phase, State};
 
 /// Events of one wait.
@@ -162,6 +167,18 @@ impl Worker {
             exit: AtomicI32::new(WorkerExit::Done.code()),
         });
         Ok(Worker { shared })
+    }
+
+    /// Serves a FastCGI connection that nobody had to accept.
+    pub fn adopt(&self, connection: UnixStream) -> io::Result<()> {
+        connection.set_nonblocking(true)?;
+        let socket = Socket::Unix(mio::net::UnixStream::from_std(connection));
+        let mut state = self.shared.lock();
+        let protocol = Protocol::new(ListenerProtocol::FastCgi, &state.core);
+        let endpoint = Endpoint::new(Peer::Unix, None);
+        let key = state.connections.insert_with(|key| Connection::new(key, socket, protocol, endpoint));
+        state.core.revisit.push_back(key);
+        Ok(())
     }
 
     /// From now on [`Application::on_signal`] is called soon after `pipe` has become readable, on the one thread that

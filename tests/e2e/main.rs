@@ -6,6 +6,7 @@
 mod support;
 
 mod cgi;
+mod cgi_program;
 mod demo;
 mod errors;
 mod fastcgi;
