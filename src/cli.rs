@@ -246,12 +246,18 @@ pub struct ProcessOptions {
     pub threads: NonZeroU16,
     /// Longest run of the application for one request, in seconds; 0 for no limit
     ///
-    /// From the call of the application to the end of what it returns; time that it has to wait for a slow reader counts,
-    /// time that the request has waited for it does not. Past it the client gets 504, or sees the connection break if the
-    /// response has begun; the log gets the Python stack of every thread; the worker takes no further requests, finishes
-    /// the others, and is replaced.
+    /// From the call of the application to the end of what it returns; neither the time counts that it has to wait for a
+    /// slow reader, nor the time that the request has waited for it. Past it the client gets 504, or sees the connection
+    /// break if the response has begun; the log gets the Python stack of every thread; the worker takes no further
+    /// requests, finishes the others, and is replaced.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub timeout: f64,
+    /// Run of the application for one request after which the log tells of it, in seconds; 0 for never
+    ///
+    /// With the Python stack of every thread of its worker, counted as in --timeout. The request goes on, and is told of once.
+    /// A worker writes one such report in a second at most; what it leaves out, the next one counts.
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub slow_request: f64,
     /// Time for running requests at a reload or a graceful stop, in seconds
     ///
     /// A worker that has not finished them a second later is killed. Also when a worker is replaced for any other reason.
@@ -409,6 +415,11 @@ pub struct LimitOptions {
     /// that has come on a kept one goes, with its connection, to a worker that has a free thread.
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     pub max_queue: NonZeroU32,
+    /// Longest wait of a complete request for the application, or for a script to be started, in seconds; 0 for no limit
+    ///
+    /// Past it the answer is 503, with Retry-After. Time in the queue between workers counts.
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub queue_timeout: f64,
 }
 
 #[derive(Debug, Args)]

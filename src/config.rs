@@ -70,6 +70,8 @@ pub struct ProcessConfig {
     pub threads: u16,
     /// `None`: no limit.
     pub timeout: Option<Duration>,
+    /// `None`: slow requests are not told of.
+    pub slow_request: Option<Duration>,
     pub graceful_timeout: Duration,
     pub recycling: RecyclingConfig,
     pub max_surge: Surge,
@@ -141,6 +143,8 @@ pub struct LimitConfig {
     pub keep_alive_timeout: Duration,
     pub max_connections: usize,
     pub max_queue: usize,
+    /// `None`: no limit.
+    pub queue_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,10 +5,10 @@
 //! the workers' business (`worker::hand_off`); the master only keeps the pair open, and nudges.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, socketpair, sockopt};
 
 use crate::sys::{self, Received};
 
@@ -75,6 +75,11 @@ impl HandOffQueue {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         sys::receive_message(self.receiving.as_fd(), buffer, MAX_DESCRIPTORS, false)
+    }
+
+    /// The begin of the next message, which stays. `WouldBlock`: there is none.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.receiving.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
     }
 
     /// No message waits.

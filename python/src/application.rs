@@ -39,6 +39,7 @@ struct State {
     errors: Py<ErrorStream>,
     exchange: Py<Exchange>,
     start_response: Py<PyAny>,
+    client_gone: Py<PyAny>,
 }
 
 impl ApplicationThread {
@@ -98,8 +99,9 @@ impl State {
         let input = Py::new(py, Input::new())?;
         let mut environs = Environs::new(py, constants(py, config, &errors, run_once)?)?;
         environs.set_input(py, &input)?;
-        let (exchange, start_response) = new_exchange(py)?;
-        Ok(State { environs, input, errors, exchange, start_response })
+        let (exchange, start_response, client_gone) = new_exchange(py)?;
+        environs.set_client_gone(py, &client_gone)?;
+        Ok(State { environs, input, errors, exchange, start_response, client_gone })
     }
 
     /// An error here is none of the application's: its own are logged and answered below.
@@ -132,9 +134,13 @@ impl State {
 
     /// Replaces what the application has kept: an object in its hands must never serve a later request.
     fn renew(&mut self, py: Python<'_>) -> PyResult<()> {
-        // This thread and the bound method hold one reference each.
-        if cpython::references(&self.exchange) != 2 || cpython::references(&self.start_response) != 1 {
-            (self.exchange, self.start_response) = new_exchange(py)?;
+        // This thread and the two bound methods hold one reference each; the second method is held like the input.
+        if cpython::references(&self.exchange) != 3
+            || cpython::references(&self.start_response) != 1
+            || cpython::references(&self.client_gone) != 3
+        {
+            (self.exchange, self.start_response, self.client_gone) = new_exchange(py)?;
+            self.environs.set_client_gone(py, &self.client_gone)?;
         }
         // This thread, the constants and the template.
         if cpython::references(&self.input) == 3 {
@@ -185,10 +191,12 @@ fn failed(py: Python<'_>, meta: &MetaVariables, what: &str, error: &PyErr) -> Ou
     if report::ends_worker(py, error) { Outcome::Fatal(report::short(py, error)) } else { Outcome::Failed }
 }
 
-fn new_exchange(py: Python<'_>) -> PyResult<(Py<Exchange>, Py<PyAny>)> {
+/// With its methods `start_response` and `client_gone`.
+fn new_exchange(py: Python<'_>) -> PyResult<(Py<Exchange>, Py<PyAny>, Py<PyAny>)> {
     let exchange = Bound::new(py, Exchange::new())?;
     let start_response = exchange.getattr("start_response")?.unbind();
-    Ok((exchange.unbind(), start_response))
+    let client_gone = exchange.getattr("client_gone")?.unbind();
+    Ok((exchange.unbind(), start_response, client_gone))
 }
 
 fn constants<'py>(

@@ -78,10 +78,17 @@ impl Environs {
 
     /// Names another object as `wsgi.input` from now on.
     pub fn set_input(&mut self, py: Python<'_>, input: &Py<Input>) -> PyResult<()> {
-        for dict in [&self.constants, &self.template] {
-            dict.bind(py).set_item(intern!(py, "wsgi.input"), input)?;
-        }
-        Ok(())
+        self.set(py, intern!(py, "wsgi.input"), input.bind(py))
+    }
+
+    /// Names another callable as `forkhorn.client_gone` from now on.
+    pub fn set_client_gone(&mut self, py: Python<'_>, callable: &Py<PyAny>) -> PyResult<()> {
+        self.set(py, intern!(py, "forkhorn.client_gone"), callable.bind(py))
+    }
+
+    fn set(&mut self, py: Python<'_>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.constants.bind(py).set_item(name, value)?;
+        self.template.bind(py).set_item(name, value)
     }
 
     /// A new dict, which belongs to the application.

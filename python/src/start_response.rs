@@ -1,7 +1,7 @@
 //! `start_response` and the `write` callable that it returns (PEP 3333 "The start_response() Callable").
 //!
 //! Both are one object, the [`Exchange`]: calling its method `start_response` begins a response, calling the object
-//! itself writes. It reaches the worker's [`Response`] only while its request runs, and only on its own thread.
+//! itself writes, and its method `client_gone` is a variable of the environ. It reaches the worker's [`Response`] only while its request runs, and only on its own thread.
 
 use std::borrow::Cow;
 use std::ptr;
@@ -122,6 +122,11 @@ impl Exchange {
         exchange.fill_head(status, headers)?;
         exchange.started.store(true, Relaxed);
         Ok(slf)
+    }
+
+    /// `environ['forkhorn.client_gone']`.
+    fn client_gone(&self) -> PyResult<bool> {
+        self.with(|response| response.is_client_gone())
     }
 
     /// The `write` callable.

@@ -269,6 +269,7 @@ fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
         workers: options.workers.map_or(processors, |count| count.get()),
         threads: options.threads.get(),
         timeout: optional_seconds("--timeout", options.timeout)?,
+        slow_request: optional_seconds("--slow-request", options.slow_request)?,
         graceful_timeout: seconds("--graceful-timeout", options.graceful_timeout)?,
         recycling: RecyclingConfig {
             max_requests: Some(options.max_requests).filter(|count| *count > 0),
@@ -362,6 +363,7 @@ fn limits(options: LimitOptions) -> Result<LimitConfig, StartupError> {
         keep_alive_timeout: seconds("--keep-alive-timeout", options.keep_alive_timeout)?,
         max_connections: options.max_connections.get() as usize,
         max_queue: options.max_queue.get() as usize,
+        queue_timeout: optional_seconds("--queue-timeout", options.queue_timeout)?,
     })
 }
 

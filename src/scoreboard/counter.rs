@@ -73,6 +73,8 @@ counters! {
     "rejected" Counter "Requests that forkhorn refused or broke off, by reason" {
         /// 503: `--max-queue`.
         QueueFull { reason: "queue_full" }
+        /// 503: `--queue-timeout`.
+        QueueTimeout { reason: "queue_timeout" }
         /// 503: `--cgi-queue`.
         ScriptQueueFull { reason: "cgi_queue_full" }
         /// 400 and what else the protocol says of a request that it can't read.
@@ -93,6 +95,12 @@ counters! {
         ScriptTimeout { reason: "cgi_timeout" }
         /// The client did not read for `--send-timeout`.
         SlowReader { reason: "slow_reader" }
+    }
+    "slow_requests" Counter "Requests that were with the application for longer than --slow-request" {
+        SlowRequests {}
+    }
+    "left_in_queue" Counter "Requests that were not run, because their client had left while they waited" {
+        LeftInQueue {}
     }
     "queue_seconds" Histogram "Time that complete requests waited for an application thread" {
         QueueUpTo1ms { le: "0.001" }

@@ -16,7 +16,7 @@ use crate::handler::HandlerError;
 use super::access_log::Answer;
 use super::connection::Connection;
 use super::core::Core;
-use super::flight::{Flight, Overdue, Step, describe};
+use super::flight::{Step, describe};
 use super::hand_off::Drain;
 
 /// What the access log says where no response was begun because its client had gone: nginx's number.
@@ -231,26 +231,6 @@ impl Connection {
                     core.pump.push_back(key);
                 }
             }
-        }
-    }
-
-    /// Requests that have been with the application for too long: 504 or a broken connection.
-    pub(super) fn end_overdue(&mut self, core: &mut Core) {
-        let Some(timeout) = core.config.processes.timeout else { return };
-        let now = core.now;
-        let overdue = |flight: &&Flight| {
-            !flight.gone && flight.running_since.is_some_and(|since| now >= since + timeout)
-        };
-        let ids: Vec<RequestId> = self.flights.iter().filter(overdue).map(|flight| flight.id).collect();
-        for id in ids {
-            if let Some(flight) = self.flight(id) {
-                let elapsed =
-                    flight.running_since.map_or(timeout, |since| now.saturating_duration_since(since));
-                let id = flight.id_text().to_string();
-                core.board.count(Counter::ApplicationTimeout);
-                core.overdue.push(Overdue { id, what: flight.description(), elapsed });
-            }
-            self.answer_error(id, 504, core);
         }
     }
 }

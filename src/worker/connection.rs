@@ -12,6 +12,7 @@ use super::core::Core;
 use super::flight::{Flight, Step};
 use super::hand_off::Drain;
 use super::keyed::{Key, Source};
+use super::overload::HALF_CLOSED_GRACE;
 use super::protocol::Protocol;
 use super::socket::{Socket, Written};
 use super::timers::Timed;
@@ -24,10 +25,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Timers are not finer than this.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
-
-/// An HTTP client that has closed its sending side may still read: an answer that comes within this time is sent.
-/// After it the client counts as gone.
-const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
 
 /// What is to become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,10 +312,7 @@ impl Connection {
             SocketState::Lingering(since) => return Some(since + LINGER),
         };
         let of_write = self.blocked_since.map(|since| since + core.config.limits.send_timeout);
-        let of_applications = core.config.processes.timeout.and_then(|timeout| {
-            let waited_for = self.flights.iter().filter(|flight| !flight.gone);
-            waited_for.filter_map(|flight| flight.running_since).min().map(|since| since + timeout)
-        });
+        let of_applications = self.overdue_at(core);
         let of_half_close = self
             .half_closed_since
             .filter(|_| !self.flights.is_empty())
@@ -346,7 +340,7 @@ impl Connection {
             log::debug!("{}: the client has left", self.peer());
             self.die(core);
         }
-        self.end_overdue(core);
+        self.see_to_overdue(core);
         if !self.paused && self.protocol.deadline().is_some_and(|deadline| now >= deadline) {
             self.protocol.on_deadline(now);
         }
@@ -366,6 +360,11 @@ impl Connection {
             && self.half_closed_since.is_none()
             && !self.is_at_eof
             && !self.paused
+    }
+
+    /// As far as an event or a read has told.
+    pub fn half_closed_since(&self) -> Option<Instant> {
+        self.half_closed_since
     }
 
     pub fn socket(&self) -> Option<&Socket> {

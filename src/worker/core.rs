@@ -12,13 +12,16 @@ use crate::hand_off::HandOffQueue;
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
 use crate::protocol::{Limits, RequestId, ResponseHead, http1};
-use crate::scoreboard::{Counter, Scoreboard};
+use crate::scoreboard::Scoreboard;
 
 use super::access_log::AccessLog;
-use super::flight::{Job, Overdue};
+use super::flight::Job;
 use super::hand_off::{Drain, HandOff};
 use super::keyed::Key;
+use super::overdue::{Overdue, SLOW_INTERVAL};
+use super::overload::Overloads;
 use super::scripts::Scripts;
+use super::throttle::Throttle;
 use super::timers::Timers;
 use super::wear::Wear;
 
@@ -37,14 +40,16 @@ pub(crate) struct Core {
     pub scripts: Scripts,
     pub timers: Timers,
     pub access_log: AccessLog,
-    /// Complete requests for the application threads.
+    /// Complete requests for the application threads: who has waited longest is first.
     pub ready: VecDeque<Job>,
     /// Connections that can go on without an event.
     pub revisit: VecDeque<Key>,
     /// Scripts that may have something to say.
     pub pump: VecDeque<Key>,
-    /// Requests that were just answered 504 while the application still runs them.
+    /// Requests that were just found to run for too long.
     pub overdue: Vec<Overdue>,
+    pub slow_reports: Throttle,
+    pub overloads: Overloads,
     pub read_buffer: Box<[u8]>,
     /// When this turn of the loop began.
     pub now: Instant,
@@ -55,7 +60,6 @@ pub(crate) struct Core {
     pub board: Scoreboard,
     date: DateCache,
     date_at: Instant,
-    overloads: u64,
     // Boxes travel from here to flights and jobs and back: moving one moves a pointer.
     #[expect(clippy::vec_box, reason = "see above")]
     spare_requests: Vec<Box<Request>>,
@@ -87,6 +91,8 @@ impl Core {
             revisit: VecDeque::new(),
             pump: VecDeque::new(),
             overdue: Vec::new(),
+            slow_reports: Throttle::new(SLOW_INTERVAL),
+            overloads: Overloads::default(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             now,
             drain: Drain::No,
@@ -95,7 +101,6 @@ impl Core {
             board,
             date: DateCache::new(SystemTime::now()),
             date_at: now,
-            overloads: 0,
             spare_requests: Vec::new(),
             spare_head: None,
         }
@@ -128,6 +133,16 @@ impl Core {
         }
     }
 
+    /// Only those that another worker has handed over are not the latest.
+    pub fn push_ready(&mut self, job: Job) {
+        let later =
+            self.ready.iter().rev().take_while(|waiting| waiting.complete_at > job.complete_at).count();
+        match later {
+            0 => self.ready.push_back(job),
+            later => self.ready.insert(self.ready.len() - later, job),
+        }
+    }
+
     /// Takes a request back that no application thread has taken yet.
     pub fn take_ready(&mut self, connection: Key, id: RequestId) -> Option<Box<Request>> {
         let at = self.ready.iter().position(|job| job.connection == connection && job.id == id)?;
@@ -148,19 +163,6 @@ impl Core {
     pub fn give_head(&mut self, mut head: ResponseHead) {
         head.clear();
         self.spare_head = Some(head);
-    }
-
-    /// A request found the queue for the application full. One line for the first and for each further hundred.
-    pub fn warn_of_overload(&mut self) {
-        if self.overloads.is_multiple_of(100) {
-            log::warn!(
-                "{} requests wait for the application (--max-queue): answered 503; {} so far",
-                self.ready.len(),
-                self.overloads + 1
-            );
-        }
-        self.overloads += 1;
-        self.board.count(Counter::QueueFull);
     }
 }
 

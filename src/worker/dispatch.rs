@@ -1,5 +1,7 @@
 //! From a protocol's events to a handler: routes a request, collects or streams its body, starts what answers.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::gateway::{CgiTarget, KnownName, Route};
@@ -100,7 +102,7 @@ impl Connection {
             self.start_script(id, &script, body, input, core);
         } else if core.scripts.may_wait() {
             self.set_step(id, Step::ScriptQueued(script, body, input));
-            core.scripts.wait(self.key, id);
+            core.scripts.wait(self.key, id, core.now);
         } else {
             core.scripts.count_refused();
             core.board.count(Counter::ScriptQueueFull);
@@ -109,7 +111,10 @@ impl Connection {
     }
 
     /// A script that waited has its turn now. False: it is gone.
-    pub(super) fn start_queued_script(&mut self, id: RequestId, core: &mut Core) -> bool {
+    pub(super) fn start_queued_script(&mut self, id: RequestId, since: Instant, core: &mut Core) -> bool {
+        if !self.is_worth_starting(id, since, core) {
+            return false;
+        }
         let Some(flight) = self.flight(id) else { return false };
         match std::mem::replace(&mut flight.step, Step::Answered) {
             Step::ScriptQueued(script, body, input) => {
@@ -185,6 +190,8 @@ impl Connection {
 
     pub(super) fn body_end(&mut self, id: RequestId, core: &mut Core) {
         let Some(flight) = self.flight(id) else { return };
+        // A request that another worker has handed over brings its own time.
+        flight.complete_at.get_or_insert(core.now);
         match std::mem::replace(&mut flight.step, Step::Answered) {
             Step::Collecting(awaiting, body) => self.collected(id, awaiting, body, core),
             Step::ScriptQueued(script, body, _) => {
@@ -210,7 +217,8 @@ impl Connection {
             }
             Awaiting::Application(application) => {
                 if core.ready.len() >= core.config.limits.max_queue {
-                    core.warn_of_overload();
+                    core.overloads.queue_full(core.ready.len(), core.now);
+                    core.board.count(Counter::QueueFull);
                     return self.answer_error(id, 503, core);
                 }
                 let connection = self.key;
@@ -222,8 +230,8 @@ impl Connection {
                 if length > 0 {
                     set_content_length(&mut request, length);
                 }
-                let complete_at = core.now;
-                core.ready.push_back(Job { connection, id, application, request, complete_at });
+                let complete_at = flight.complete_at.unwrap_or(core.now);
+                core.push_ready(Job { connection, id, application, request, complete_at });
             }
         }
     }
@@ -235,9 +243,15 @@ impl Connection {
         flight.gone = true;
         match std::mem::replace(&mut flight.step, Step::Answered) {
             Step::Script(key) => core.cancel_script(key, "the client is gone"),
-            Step::ScriptQueued(..) => core.scripts.forget_waiting(connection, id),
+            Step::ScriptQueued(..) => {
+                core.board.count(Counter::LeftInQueue);
+                core.scripts.forget_waiting(connection, id);
+            }
             Step::Application => match core.take_ready(connection, id) {
-                Some(request) => flight.request = Some(request),
+                Some(request) => {
+                    core.board.count(Counter::LeftInQueue);
+                    flight.request = Some(request);
+                }
                 // The thread that has it sees `gone`.
                 None => flight.step = Step::Application,
             },

@@ -1,6 +1,6 @@
 //! One request on its way through a worker: what it waits for, and how far its response is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::gateway::{BodyGuard, IdText, KnownName, Request, UniqueId};
 use crate::handler::cgi::Script;
@@ -57,8 +57,16 @@ pub(crate) struct Flight {
     pub request: Option<Box<Request>>,
     pub is_head: bool,
     pub outgoing: Outgoing,
+    /// When the last byte of its body had come, or of its head if it has none.
+    pub complete_at: Option<Instant>,
     /// On an application thread now; since when.
     pub running_since: Option<Instant>,
+    /// The application waits for a slow reader since then. That is not its fault, and does not count.
+    pub waits_since: Option<Instant>,
+    /// How long it has waited so before.
+    pub waited: Duration,
+    /// The log has named it as slow, or as ended.
+    pub is_told_slow: bool,
     /// Method and target, while an application thread has the request.
     pub what: Vec<u8>,
     /// That of the request.
@@ -89,7 +97,11 @@ impl Flight {
             request: Some(request),
             is_head,
             outgoing: Outgoing::default(),
+            complete_at: None,
             running_since: None,
+            waits_since: None,
+            waited: Duration::ZERO,
+            is_told_slow: false,
             what: Vec::new(),
             gone: false,
             redirects: 0,
@@ -128,6 +140,37 @@ impl Flight {
         self.running_since = Some(now);
     }
 
+    /// The application begins to wait for a slow reader, or goes on.
+    pub fn set_waits(&mut self, waits: bool, now: Instant) {
+        match (waits, self.waits_since) {
+            (true, None) => self.waits_since = Some(now),
+            (false, Some(since)) => {
+                self.waits_since = None;
+                self.waited += now.saturating_duration_since(since);
+            }
+            _ => {}
+        }
+    }
+
+    /// How long the application has run it.
+    pub fn ran_for(&self, now: Instant) -> Duration {
+        let ran = self.running_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let waits = self.waits_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        ran.saturating_sub(self.waited + waits)
+    }
+
+    /// When it will have run for `timeout`, if it goes on running.
+    pub fn overdue_at(&self, timeout: Option<Duration>) -> Option<Instant> {
+        let counts = !self.gone && self.waits_since.is_none();
+        let since = self.running_since.filter(|_| counts)?;
+        since.checked_add(timeout?)?.checked_add(self.waited)
+    }
+
+    /// The same for a time after which the log tells of it, once.
+    pub fn slow_at(&self, limit: Option<Duration>) -> Option<Instant> {
+        if self.is_told_slow { None } else { self.overdue_at(limit) }
+    }
+
     pub fn head_sent(&self) -> bool {
         self.outgoing.guard.is_some()
     }
@@ -145,16 +188,8 @@ pub(crate) struct Job {
     pub id: RequestId,
     pub application: usize,
     pub request: Box<Request>,
-    /// When the last of it had come.
+    /// When the last of it had come: since then it waits for an application thread.
     pub complete_at: Instant,
-}
-
-/// A request that was answered 504 while the application still runs it.
-#[derive(Debug)]
-pub(crate) struct Overdue {
-    pub id: String,
-    pub what: String,
-    pub elapsed: std::time::Duration,
 }
 
 /// What the log calls a request: its method and target, printable and short.

@@ -68,6 +68,10 @@ impl<T> Keyed<T> {
             .collect()
     }
 
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, (_, value))| value)
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().map(|(_, (_, value))| value)
     }

@@ -16,6 +16,10 @@ mod flight;
 mod hand_off;
 mod keyed;
 mod listener;
+mod overdue;
+mod overload;
+#[cfg(test)]
+mod overload_tests;
 mod protocol;
 mod relief;
 mod response;
@@ -25,6 +29,7 @@ mod socket;
 mod state;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timers;
 mod wear;
 
@@ -52,10 +57,11 @@ pub use response::{Flow, Response};
 use self::core::Core;
 use access_log::AccessLog;
 use connection::Connection;
-use flight::{Job, Overdue};
+use flight::Job;
 use hand_off::Drain;
 use keyed::{Keyed, Source};
 use listener::Listeners;
+use overdue::Report;
 use protocol::Protocol;
 use signals::Signals;
 use socket::Socket;
@@ -327,28 +333,19 @@ impl Shared {
             // Waking costs a system call even where nobody waits.
             self.room.notify_all();
         }
-        if state.core.overdue.is_empty() {
-            return Ok(state);
-        }
-        let overdue = std::mem::take(&mut state.core.overdue);
+        let Some(report) = state.take_report() else { return Ok(state) };
         drop(state);
-        self.report_overdue(overdue);
+        self.log_overdue(&report);
         Ok(self.lock())
     }
 
-    /// Requests that were answered 504 while the application still runs them: the log gets where it is stuck, and the
-    /// process is replaced.
-    fn report_overdue(&self, overdue: Vec<Overdue>) {
-        let stacks = (self.stacks)();
-        for request in overdue {
-            log::error!(
-                request:% = request.id;
-                "{}: over --timeout after {:.1} s\n{stacks}",
-                request.what,
-                request.elapsed.as_secs_f64()
-            );
+    /// Requests that the application has run for too long: the log gets where it is. If one was ended, the application
+    /// still holds it, and the process is replaced.
+    fn log_overdue(&self, report: &Report) {
+        report.log(&(self.stacks)());
+        if report.has_ended() {
+            self.retire("a request ran for longer than --timeout");
         }
-        self.retire("a request ran for longer than --timeout");
     }
 
     /// A request comes back from the application: its buffers are kept, and its connection goes on. The next one is

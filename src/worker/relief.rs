@@ -121,6 +121,7 @@ fn drive(shared: &Shared, left: u64) -> io::Result<()> {
             return Ok(());
         }
         hand_over(shared, &mut state);
+        state.core.access_log.flush();
         limit = state.wait_limit();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use super::answer::Block;
 use super::connection::Fate;
 use super::flight::Job;
 use super::keyed::Key;
+use super::state::State;
 use crate::protocol::{RequestId, ResponseHead};
 
 /// What came of a write.
@@ -79,22 +81,40 @@ impl<'a> Response<'a> {
         // Whoever drives may have computed its wait before this connection had a reader to be waited for.
         let _ = self.shared.waker.wake();
         let mut state = self.shared.lock();
-        loop {
-            let Some(connection) = state.connections.get_mut(self.connection) else { return Flow::Stop };
+        self.set_waits(&mut state, true);
+        let flow = loop {
+            let Some(connection) = state.connections.get_mut(self.connection) else { break Flow::Stop };
             if connection.is_gone(self.id) {
-                return Flow::Stop;
+                break Flow::Stop;
             }
             if connection.backlog() <= enough {
-                return Flow::Continue;
+                break Flow::Continue;
             }
             if state.signals.take() {
-                return Flow::Full;
+                break Flow::Full;
             }
             // The relief thread, or another application thread, drives meanwhile and tells of each turn.
             state.waiting_for_room += 1;
             state = self.shared.room.wait(state).unwrap_or_else(|_| std::process::abort());
             state.waiting_for_room -= 1;
-        }
+        };
+        self.set_waits(&mut state, false);
+        drop(state);
+        // --timeout goes on: whoever drives has to know.
+        let _ = self.shared.waker.wake();
+        flow
+    }
+
+    /// The time in which the application waits for a slow reader does not count in `--timeout`.
+    fn set_waits(&self, state: &mut State, waits: bool) {
+        let (id, now) = (self.id, Instant::now());
+        state.with_connection(self.connection, |connection, core| {
+            if let Some(flight) = connection.flight(id) {
+                flight.set_waits(waits, now);
+            }
+            connection.arm(core);
+            Fate::Keep
+        });
     }
 
     /// Head, the whole body and the end at once, in one write. Sets Content-Length if the application did not.
@@ -129,10 +149,12 @@ impl<'a> Response<'a> {
         });
     }
 
-    /// The client has closed its connection, aborted, or was answered by a time-out.
+    /// The client has closed its connection, aborted, or was answered by a time-out. An HTTP client that has only closed
+    /// its sending side counts as gone two seconds later.
     pub fn is_client_gone(&self) -> bool {
         let mut state = self.shared.lock();
-        state.connections.get_mut(self.connection).is_none_or(|connection| connection.is_gone(self.id))
+        let connection = state.connections.get_mut(self.connection);
+        connection.is_none_or(|connection| connection.client_has_left(self.id, Instant::now()))
     }
 
     /// The process must not take another request after this one: `reason` is for the log.

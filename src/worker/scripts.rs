@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::unix::SourceFd;
@@ -32,7 +32,7 @@ pub(crate) struct Scripts {
     config: CgiConfig,
     header_limits: HeaderLimits,
     running: Keyed<Entry>,
-    waiting: VecDeque<(Key, RequestId)>,
+    waiting: VecDeque<(Key, RequestId, Instant)>,
     refused: u64,
 }
 
@@ -67,17 +67,31 @@ impl Scripts {
         self.waiting.len() < self.config.max_waiting
     }
 
-    pub fn wait(&mut self, connection: Key, id: RequestId) {
-        self.waiting.push_back((connection, id));
+    pub fn wait(&mut self, connection: Key, id: RequestId, now: Instant) {
+        self.waiting.push_back((connection, id, now));
+    }
+
+    /// Since when the first that waits does so.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.waiting.front().map(|(_, _, since)| *since)
+    }
+
+    /// Takes out one that has waited for `limit`, or longer.
+    pub fn next_late(&mut self, now: Instant, limit: Duration) -> Option<(Key, RequestId)> {
+        let since = self.waiting_since()?;
+        if now.saturating_duration_since(since) < limit {
+            return None;
+        }
+        self.waiting.pop_front().map(|(connection, id, _)| (connection, id))
     }
 
     /// Its client has left.
     pub fn forget_waiting(&mut self, connection: Key, id: RequestId) {
-        self.waiting.retain(|waiting| *waiting != (connection, id));
+        self.waiting.retain(|waiting| (waiting.0, waiting.1) != (connection, id));
     }
 
     /// Who may start next, if there is room. The caller starts it, or asks again if it is gone.
-    pub fn next_waiting(&mut self) -> Option<(Key, RequestId)> {
+    pub fn next_waiting(&mut self) -> Option<(Key, RequestId, Instant)> {
         if self.may_start() { self.waiting.pop_front() } else { None }
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::sendfile::sendfile64;
 
 use crate::protocol::{Output, Piece};
@@ -32,7 +33,39 @@ pub(crate) enum Written {
     Yielded,
 }
 
+/// What the peer has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hangup {
+    No,
+    /// It sends no more. Over TCP nobody can tell whether it still reads.
+    Half,
+    /// It neither sends nor reads.
+    Full,
+}
+
 impl Socket {
+    /// Asks the kernel; waits for nothing.
+    pub fn hangup(&self) -> Hangup {
+        // nix has no name for this flag, and gives none of the others where it is set.
+        let read_closed = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        match self.poll_now(read_closed) {
+            Some(flags) if flags.is_empty() => Hangup::No,
+            Some(_) => Hangup::Full,
+            None => match self.poll_now(PollFlags::empty()) {
+                Some(flags) if flags.is_empty() => Hangup::Half,
+                _ => Hangup::Full,
+            },
+        }
+    }
+
+    fn poll_now(&self, wanted: PollFlags) -> Option<PollFlags> {
+        let mut asked = [PollFd::new(self.as_fd(), wanted)];
+        match poll(&mut asked, PollTimeout::ZERO) {
+            Ok(1..) => asked[0].revents(),
+            _ => Some(PollFlags::empty()),
+        }
+    }
+
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {

@@ -93,8 +93,12 @@ impl State {
             self.with_connection(key, |connection, core| connection.advance(core));
         }
         self.pump_scripts();
+        self.refuse_late();
         if self.core.hand_off.on_time(self.core.now) {
             self.advance_all();
+        }
+        if std::mem::take(&mut self.core.hand_off.is_waited_for) {
+            self.refuse_late_arrival();
         }
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
         if self.core.wear.is_due() {
@@ -107,6 +111,7 @@ impl State {
                 "--graceful-timeout is over: {} connections and their requests are cut",
                 self.connections.len()
             );
+            self.name_stuck();
             self.end();
         }
         self.show_load();
@@ -133,6 +138,7 @@ impl State {
             self.listeners.retry_at(),
             self.core.hand_off.deadline(),
             self.drain_deadline,
+            self.queue_deadline(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -158,9 +164,9 @@ impl State {
             let Some(key) = self.core.pump.pop_front() else { break };
             self.pump(key);
         }
-        while let Some((connection, id)) = self.core.scripts.next_waiting() {
+        while let Some((connection, id, since)) = self.core.scripts.next_waiting() {
             self.with_connection(connection, |connection, core| {
-                connection.start_queued_script(id, core);
+                connection.start_queued_script(id, since, core);
                 connection.advance(core)
             });
         }
@@ -291,6 +297,7 @@ impl State {
     /// The next request for an application thread whose client still waits.
     pub fn take_job(&mut self) -> Option<Job> {
         while let Some(job) = self.core.ready.pop_front() {
+            let Some(job) = self.worth_running(job) else { continue };
             let now = self.core.now;
             let Some(connection) = self.connections.get_mut(job.connection) else { continue };
             let what = std::mem::take(&mut connection.spare_what);

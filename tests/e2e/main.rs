@@ -15,6 +15,7 @@ mod handoff;
 mod http;
 mod limits;
 mod logs;
+mod overload;
 mod own_tools;
 mod processes;
 mod relief;

@@ -4,10 +4,11 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use super::message::{Incoming, Malformed};
+use super::message::{self, Incoming, Malformed, PEEKED_BYTES};
 use super::{Drain, HandOff};
 use crate::gateway::{Endpoint, Peer};
 use crate::protocol::{BodyLength, Event};
@@ -33,6 +34,7 @@ struct Arrival {
     event: Option<Event>,
     body: BodyBuffer,
     hops: u8,
+    since: Option<Instant>,
 }
 
 /// What a look into the queue has found.
@@ -68,22 +70,41 @@ impl State {
         }
     }
 
+    /// Every worker is busy, and so the queue waits: its first request is answered 503 if it has waited for too long.
+    pub fn refuse_late_arrival(&mut self) {
+        let Some(limit) = self.core.config.limits.queue_timeout else { return };
+        if self.phase != Phase::Ended && self.core.hand_off.first_waits_for(limit) {
+            // Another worker may have been faster; then this is a later one, and waits here, or moves on.
+            if let Found::Connection(arrival) = self.core.receive_connection() {
+                self.settle_in(*arrival);
+            }
+            self.refuse_late();
+        }
+    }
+
     fn settle_in(&mut self, arrival: Arrival) {
-        let Arrival { socket, endpoint, protocol, event, body, hops } = arrival;
+        let Arrival { socket, endpoint, protocol, event, body, hops, since } = arrival;
         self.core.board.count(Counter::HandedIn);
         let key = self.connections.insert_with(|key| Connection::new(key, socket, protocol, endpoint));
-        self.with_connection(key, |connection, core| connection.go_on(event, body, hops, core));
+        self.with_connection(key, |connection, core| connection.go_on(event, body, (hops, since), core));
     }
 }
 
 impl Connection {
     /// Goes on where the other worker has left off.
-    fn go_on(&mut self, event: Option<Event>, body: BodyBuffer, hops: u8, core: &mut Core) -> Fate {
+    fn go_on(
+        &mut self,
+        event: Option<Event>,
+        body: BodyBuffer,
+        (hops, since): (u8, Option<Instant>),
+        core: &mut Core,
+    ) -> Fate {
         match event {
             Some(Event::Request { id, head }) => {
                 self.dispatch(id, head, core);
                 if let Some(flight) = self.flight(id) {
                     flight.hops = hops;
+                    flight.complete_at = since;
                     match &mut flight.step {
                         Step::Collecting(_, collected) | Step::ScriptQueued(_, collected, _) => {
                             *collected = body
@@ -136,6 +157,13 @@ impl Core {
 }
 
 impl HandOff {
+    fn first_waits_for(&self, limit: Duration) -> bool {
+        let mut bytes = [0; PEEKED_BYTES];
+        let Ok(length) = self.queue.peek(&mut bytes) else { return false };
+        let since = bytes.get(..length).and_then(message::complete_at);
+        since.is_some_and(|since| since.elapsed() >= limit)
+    }
+
     fn not_received(&mut self, error: io::Error) -> Found {
         match (error.kind(), error.raw_os_error()) {
             (ErrorKind::WouldBlock, _) => {}
@@ -148,7 +176,7 @@ impl HandOff {
 
 /// `Ok(None)`: its peer has left meanwhile.
 fn arrival(incoming: Incoming<'_>, core: &Core) -> Result<Option<Arrival>, Malformed> {
-    let Incoming { protocol, hops, state, body, unread, socket } = incoming;
+    let Incoming { protocol, hops, since, state, body, unread, socket } = incoming;
     let Some((socket, endpoint)) = connection_of(socket)? else { return Ok(None) };
     let mut protocol = Protocol::new(protocol, core);
     let event = protocol.resume(state, core.now).map_err(|_| "its state is malformed")?;
@@ -165,7 +193,7 @@ fn arrival(incoming: Incoming<'_>, core: &Core) -> Result<Option<Arrival>, Malfo
         return Err("its body has not the announced length");
     }
     protocol.receive(unread, core.now);
-    Ok(Some(Arrival { socket, endpoint, protocol, event, body, hops }))
+    Ok(Some(Arrival { socket, endpoint, protocol, event, body, hops, since }))
 }
 
 /// The socket, and what it says of its ends: the message is not asked.

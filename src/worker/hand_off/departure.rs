@@ -80,16 +80,16 @@ impl Connection {
         if core.hand_off.is_broken || !self.is_movable() {
             return Departure::Stays;
         }
-        let (request, hops, body) = match (job, self.flights.as_slice()) {
-            (None, _) => (None, 0, &Body::Empty),
+        let (request, hops, since, body) = match (job, self.flights.as_slice()) {
+            (None, _) => (None, 0, None, &Body::Empty),
             (Some(job), [flight]) if flight.id == job.id && flight.hops < MOST_HOPS => {
                 let Some(head) = &flight.head else { return Departure::Stays };
-                (Some((job.id, head)), flight.hops + 1, &job.request.body)
+                (Some((job.id, head)), flight.hops + 1, Some(job.complete_at), &job.request.body)
             }
             _ => return Departure::Stays,
         };
         let outgoing = &mut core.hand_off.outgoing;
-        outgoing.begin(self.protocol.kind(), hops);
+        outgoing.begin(self.protocol.kind(), hops, since);
         let is_told = self.protocol.suspend(request, &mut outgoing.bytes)
             && outgoing.finish(body, self.protocol.unread());
         let Some(socket) = self.socket().filter(|_| is_told) else { return Departure::Stays };

@@ -11,6 +11,7 @@
 //! | 1 | where the body is |
 //! | 8 | length of the body |
 //! | 4 | length of the state |
+//! | 8 | when the request was complete: nanoseconds of CLOCK_MONOTONIC, which all processes share; 0: there is none |
 //! | … | the state, the body if it is here, the bytes that followed |
 //!
 //! The first descriptor is the connection, the second a file with the body if it is not here. A message is believed no
@@ -20,9 +21,11 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::config::ListenerProtocol;
 use crate::gateway::Body;
@@ -32,7 +35,10 @@ use crate::worker::body::BodyBuffer;
 /// Longer bodies travel as a file.
 const LONGEST_BODY_BYTES: usize = 16 * 1024;
 
-const HEADER_BYTES: usize = 17;
+const HEADER_BYTES: usize = 25;
+
+/// As much of a message as tells how long its request has waited.
+pub(super) const PEEKED_BYTES: usize = HEADER_BYTES;
 
 const BODY_EMPTY: u8 = 0;
 const BODY_HERE: u8 = 1;
@@ -50,7 +56,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Begins a message. What follows is appended to [`bytes`](Self::bytes), beginning with the state.
-    pub fn begin(&mut self, protocol: ListenerProtocol, hops: u8) {
+    pub fn begin(&mut self, protocol: ListenerProtocol, hops: u8, since: Option<Instant>) {
         let protocol = match protocol {
             ListenerProtocol::Http => HTTP,
             ListenerProtocol::FastCgi => FASTCGI,
@@ -58,7 +64,8 @@ impl Outgoing {
         self.bytes.clear();
         self.body_file = None;
         self.bytes.extend_from_slice(&[VERSION, CONNECTION, protocol, hops, BODY_EMPTY]);
-        self.bytes.resize(HEADER_BYTES, 0);
+        self.bytes.resize(HEADER_BYTES - 8, 0);
+        self.bytes.extend_from_slice(&since.map_or(0, to_monotonic).to_be_bytes());
     }
 
     /// After the state: the body, and the bytes that followed it. False: that is too much for one message.
@@ -67,7 +74,7 @@ impl Outgoing {
         let Some(place) = self.body(body) else { return false };
         self.bytes[4] = place;
         self.bytes[5..13].copy_from_slice(&body.len().to_be_bytes());
-        self.bytes[13..HEADER_BYTES].copy_from_slice(&state_length.to_be_bytes());
+        self.bytes[13..17].copy_from_slice(&state_length.to_be_bytes());
         self.bytes.extend_from_slice(unread);
         self.bytes.len() <= MAX_MESSAGE_BYTES
     }
@@ -100,6 +107,8 @@ impl Outgoing {
 pub(super) struct Incoming<'a> {
     pub protocol: ListenerProtocol,
     pub hops: u8,
+    /// When the request was complete.
+    pub since: Option<Instant>,
     pub state: &'a [u8],
     pub body: BodyBuffer,
     pub unread: &'a [u8],
@@ -121,7 +130,7 @@ impl<'a> Incoming<'a> {
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             return Err("it is cut off");
         };
-        let [_, _, protocol, hops, place, a, b, c, d, e, f, g, h, i, j, k, l] = *header;
+        let [_, _, protocol, hops, place, a, b, c, d, e, f, g, h, i, j, k, l, since @ ..] = *header;
         let protocol = match protocol {
             HTTP => ListenerProtocol::Http,
             FASTCGI => ListenerProtocol::FastCgi,
@@ -133,8 +142,36 @@ impl<'a> Incoming<'a> {
         let mut descriptors = descriptors.into_iter();
         let socket = descriptors.next().ok_or("it brings no connection")?;
         let (body, unread) = body(place, body_length, rest, descriptors.next())?;
-        Ok(Some(Incoming { protocol, hops, state, body, unread, socket }))
+        let since = from_monotonic(u64::from_be_bytes(since));
+        Ok(Some(Incoming { protocol, hops, since, state, body, unread, socket }))
     }
+}
+
+/// When the request of a message was complete, of which these are the first [`PEEKED_BYTES`].
+pub(super) fn complete_at(bytes: &[u8]) -> Option<Instant> {
+    match bytes.split_first_chunk::<HEADER_BYTES>() {
+        Some(([VERSION, CONNECTION, .., a, b, c, d, e, f, g, h], _)) => {
+            from_monotonic(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+        }
+        _ => None,
+    }
+}
+
+/// An [`Instant`] means nothing to another process. Its clock does.
+fn monotonic_nanoseconds() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn to_monotonic(at: Instant) -> u64 {
+    let ago = u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    monotonic_nanoseconds().saturating_sub(ago).max(1)
+}
+
+/// Never in the future, whatever the other process says.
+fn from_monotonic(at: u64) -> Option<Instant> {
+    let ago = Duration::from_nanos(monotonic_nanoseconds().saturating_sub(at));
+    (at != 0).then(|| Instant::now().checked_sub(ago)).flatten()
 }
 
 /// The body, and what comes behind it.

@@ -49,6 +49,8 @@ pub(super) struct HandOff {
     /// When a worker that drains looks again whether it can go on.
     retry_at: Option<Instant>,
     look: Option<Look>,
+    /// A look has found something that waits.
+    pub is_waited_for: bool,
 }
 
 /// When the queue is looked at, and how long that was put off.
@@ -60,7 +62,14 @@ struct Look {
 
 impl HandOff {
     pub fn new(queue: HandOffQueue) -> Self {
-        HandOff { queue, outgoing: Outgoing::default(), is_broken: false, retry_at: None, look: None }
+        HandOff {
+            queue,
+            outgoing: Outgoing::default(),
+            is_broken: false,
+            retry_at: None,
+            look: None,
+            is_waited_for: false,
+        }
     }
 
     /// When [`HandOff::on_time`] wants to be called.
@@ -74,6 +83,7 @@ impl HandOff {
             let after = (look.after * 2).min(LAST_LOOK);
             self.look = (!self.queue.is_empty()).then_some(Look { at: now + after, after });
             if self.look.is_some() {
+                self.is_waited_for = true;
                 self.queue.nudge();
             }
         }

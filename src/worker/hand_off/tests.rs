@@ -383,6 +383,7 @@ fn message(protocol: u8, place: u8, body: u64, state: u32, rest: &[u8]) -> Vec<u
     let mut bytes = vec![VERSION, CONNECTION, protocol, 0, place];
     bytes.extend(body.to_be_bytes());
     bytes.extend(state.to_be_bytes());
+    bytes.extend([0; 8]);
     bytes.extend(rest);
     bytes
 }
