@@ -39,6 +39,14 @@ pub enum Role {
     Worker { slot: u16, generation: u32 },
 }
 
+impl Role {
+    pub fn generation(self) -> u32 {
+        match self {
+            Role::Template { generation } | Role::Worker { generation, .. } => generation,
+        }
+    }
+}
+
 /// From a template or a worker to the master. The master believes none of it blindly: a worker may be hostile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMaster {

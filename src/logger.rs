@@ -31,7 +31,6 @@ static NAME: RwLock<String> = RwLock::new(String::new());
 /// Sets the logger of this process up. `level` is a name of `--log-level`, `name` stands in every line. A second call
 /// changes both.
 pub fn init(level: &str, name: &str) {
-    let level = LevelFilter::from_str(level).unwrap_or(LevelFilter::Info);
     rename(name);
     // An error means that there is a logger already: ours, since nothing else sets one.
     let _ = env_logger::Builder::new()
@@ -49,7 +48,12 @@ pub fn init(level: &str, name: &str) {
             buffer.write_all(line.as_bytes())
         })
         .try_init();
-    log::set_max_level(level);
+    set_level(level);
+}
+
+/// From now on this process logs from `level` up.
+pub fn set_level(level: &str) {
+    log::set_max_level(LevelFilter::from_str(level).unwrap_or(LevelFilter::Info));
 }
 
 /// The part of forkhorn, or the crate, that speaks: `master` for `forkhorn::master::workers`.

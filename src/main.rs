@@ -17,7 +17,9 @@ fn main() -> ExitCode {
         Err(SourceError::File(error)) => return finish(Err(error)),
     };
     match command {
-        Command::Serve(options) => finish(resolver.resolve(*options).and_then(serve)),
+        Command::Serve(options) => {
+            finish(resolver.resolve(*options).and_then(|config| serve(config, source)))
+        }
         Command::Cgi(options) => finish(cgi_program::run(*options)),
         Command::Worker => ExitCode::from(u8::try_from(worker()).unwrap_or(u8::MAX)),
     }
@@ -33,9 +35,9 @@ fn finish(result: Result<(), StartupError>) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), StartupError> {
+fn serve(config: Config, source: Source) -> Result<(), StartupError> {
     logger::init(&config.log_level, "master");
-    master::run(config)
+    master::run(config, source)
 }
 
 /// A worker without Python: only the master starts it.

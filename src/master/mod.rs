@@ -2,7 +2,8 @@
 //!
 //! The loop here only moves facts and actions: [`workers`] decides what they mean. Signals are events
 //! ([`signals`]); [`sockets`], [`pid_file`] and [`access_log`] open what needs the rights of the first user;
-//! [`preflight`] checks what the last one will need; [`bridge`] and [`spawn`] know how a process is started.
+//! [`preflight`] checks what the last one will need; [`bridge`] and [`spawn`] know how a process is started; a [`plan`] is
+//! all that one generation is started with.
 
 #![deny(unsafe_code)]
 
@@ -10,6 +11,7 @@ mod access_log;
 mod boards;
 pub(crate) mod bridge;
 mod pid_file;
+mod plan;
 mod preflight;
 mod signals;
 mod sockets;
@@ -18,27 +20,26 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, Uid};
 
-use crate::channel::{self, Channel, ChannelError, Role, ToMaster, ToProcess};
-use crate::cli::Preload;
-use crate::config::{Config, StartupError};
+use crate::channel::{Channel, ChannelError, Role, ToMaster, ToProcess};
+use crate::config::{Config, Source, StartupError};
 use crate::hand_off::HandOffQueue;
 use crate::process::{process_memory, resident_bytes};
 use crate::scoreboard::{Layout, RequestView};
-use crate::sys;
+use crate::{logger, sys};
 use boards::Boards;
 use pid_file::PidFile;
+use plan::{Plan, Plans};
 use signals::{Signals, Wish};
-use sockets::Sockets;
-use spawn::ProcessCommand;
-use workers::{Action, ForkReport, Order, ProcessId, Settings, Workers};
+use sockets::Available;
+use workers::{Action, ForkReport, Order, ProcessId, Workers};
 
 /// Process ids start at 1.
 const SIGNALS: Token = Token(0);
@@ -46,12 +47,12 @@ const SIGNALS: Token = Token(0);
 /// Messages of one process that are read before the others have their turn.
 const MAX_MESSAGES_AT_ONCE: usize = 16;
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. `source` is where `config` came from, and comes from again at each reload.
 ///
 /// # Errors
 /// What kept it from serving; nothing that was started is left.
-pub fn run(config: Config) -> Result<(), StartupError> {
-    let mut master = Master::open(config)?;
+pub fn run(config: Config, source: Source) -> Result<(), StartupError> {
+    let mut master = Master::open(config, source)?;
     log::info!("master ready, pid {}", std::process::id());
     let result = master.serve();
     master.end_all();
@@ -62,18 +63,16 @@ pub fn run(config: Config) -> Result<(), StartupError> {
 }
 
 struct Master {
-    config: Config,
-    command: ProcessCommand,
+    source: Source,
+    plans: Plans,
     workers: Workers,
     channels: BTreeMap<ProcessId, Channel>,
     /// Channels that may hold more messages.
     unread: BTreeSet<ProcessId>,
     poll: Poll,
     signals: Signals,
-    sockets: Sockets,
     hand_off: HandOffQueue,
     boards: Boards,
-    access_log: Option<OwnedFd>,
     _pid_file: Option<PidFile>,
 }
 
@@ -82,56 +81,41 @@ type End = Result<(), StartupError>;
 
 impl Master {
     /// Opens everything that must be open before the first process is started.
-    fn open(mut config: Config) -> Result<Self, StartupError> {
+    fn open(config: Config, source: Source) -> Result<Self, StartupError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| StartupError::other(format!("cannot {what}: {error}"))
         };
-        let inherited = sockets::Inherited::take(&config)?;
+        let available = Available::inherit(&config, Vec::new())?;
         let signals = Signals::new().map_err(failed("block the signals"))?;
         sys::hide_inherited();
         if let Some(mask) = config.processes.umask {
             umask(Mode::from_bits_truncate(mask));
         }
         warn_of_root(&config);
-        let start = start_message(Role::Template { generation: 0 }, &config);
-        channel::check(&start).map_err(failed("pass the options on to the workers"))?;
-        preflight::check(&config)?;
-        let command = bridge::command(&config)?;
         // Workers that a template forks become our children when the process in between is gone (prctl(2)).
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|error| failed("become the workers' parent")(error.into()))?;
-        let sockets = sockets::open(&mut config, inherited)?;
+        let plan = Plan::make(config, available)?;
         let hand_off = HandOffQueue::open().map_err(failed("make the hand-off queue"))?;
-        let pid_file = config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
-        let access_log = access_log::open(&config.access_log)?;
+        let pid_file = plan.config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
         let poll = Poll::new().map_err(failed("make the event loop"))?;
         poll.registry()
             .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
             .map_err(failed("make the event loop"))?;
-        let preload = config.python.as_ref().is_some_and(|python| python.preload != Preload::Never);
-        let workers = Workers::new(Settings {
-            workers: config.processes.workers,
-            preload,
-            applications: config.python.is_some(),
-            graceful_timeout: config.processes.graceful_timeout,
-            max_surge: config.processes.max_surge,
-            max_memory_bytes: config.processes.recycling.max_memory_bytes,
-            max_lifetime: config.processes.recycling.max_lifetime,
-            seed: seed(),
-        });
+        let workers = Workers::new(plan.settings());
+        let mut plans = Plans::default();
+        plans.insert(0, plan);
         Ok(Master {
-            config,
-            command,
+            source,
+            plans,
             workers,
             channels: BTreeMap::new(),
             unread: BTreeSet::new(),
             poll,
             signals,
-            sockets,
             hand_off,
             boards: Boards::default(),
-            access_log,
             _pid_file: pid_file,
         })
     }
@@ -163,6 +147,8 @@ impl Master {
                 self.act(actions, &mut end);
             }
             self.boards.tidy(|id| self.workers.knows(id));
+            let workers = &self.workers;
+            self.plans.tidy(|number| workers.is_current(number), |number| workers.has_process_of(number));
         }
         end.unwrap_or(Ok(()))
     }
@@ -172,11 +158,11 @@ impl Master {
         let actions = match wish {
             Wish::Reload => self.workers.reload(now),
             Wish::StopGracefully => {
-                self.sockets.close();
+                self.plans.close_listeners();
                 self.workers.stop_gracefully(now)
             }
             Wish::StopFast => {
-                self.sockets.close();
+                self.plans.close_listeners();
                 self.workers.stop_fast(now)
             }
             Wish::OneMore => self.workers.change_count(true, now),
@@ -269,16 +255,42 @@ impl Master {
                 }
                 Action::Kill { pid, signal } => kill(pid, signal),
                 Action::Forget(id) => self.forget(id),
+                Action::Configure { generation } => queue.extend(self.configure(generation)),
                 Action::Exit(result) => *end = Some(result),
             }
         }
     }
 
+    /// Reads the configuration anew for a generation that is to be started.
+    fn configure(&mut self, generation: u32) -> Vec<Action> {
+        match self.next_plan() {
+            Ok(plan) => {
+                let settings = plan.settings();
+                self.plans.insert(generation, plan);
+                self.workers.on_configured(settings, Instant::now())
+            }
+            Err(error) => self.workers.on_not_configured(&error.to_string(), Instant::now()),
+        }
+    }
+
+    fn next_plan(&self) -> Result<Plan, StartupError> {
+        let mut config = self.source.resolve()?;
+        if let Some(before) = self.plans.latest() {
+            plan::keep_fixed(&mut config, before);
+        }
+        let plan = Plan::make(config, self.plans.available())?;
+        logger::set_level(&plan.config.log_level);
+        Ok(plan)
+    }
+
     fn start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
-        let (pid, channel) = match self.command.spawn() {
+        let Some(plan) = self.plans.of(role.generation()) else {
+            return self.workers.on_not_started(id, "its generation is gone".into(), Instant::now());
+        };
+        let (pid, channel) = match plan.command.spawn() {
             Ok(started) => started,
             Err(error) => {
-                let why = format!("{}: {error}", self.command.program.display());
+                let why = format!("{}: {error}", plan.command.program.display());
                 return self.workers.on_not_started(id, why, Instant::now());
             }
         };
@@ -291,10 +303,11 @@ impl Master {
     }
 
     fn send_start(&mut self, id: ProcessId, role: Role) -> Vec<Action> {
-        let message = start_message(role, &self.config);
+        let Some(plan) = self.plans.of(role.generation()) else { return Vec::new() };
+        let message = start_message(role, &plan.config);
         let board = match role {
             Role::Template { .. } => None,
-            Role::Worker { .. } => match self.boards.make(id, Layout::of(&self.config)) {
+            Role::Worker { .. } => match self.boards.make(id, Layout::of(&plan.config)) {
                 Ok(board) => Some(board),
                 Err(error) => {
                     let why = format!("it can't have a page of the scoreboard ({error})");
@@ -303,10 +316,10 @@ impl Master {
             },
         };
         let Some(channel) = self.channels.get(&id) else { return Vec::new() };
-        let mut descriptors: Vec<BorrowedFd<'_>> = self.sockets.descriptors.iter().map(AsFd::as_fd).collect();
+        let mut descriptors: Vec<BorrowedFd<'_>> = plan.sockets.descriptors().collect();
         descriptors.extend(self.hand_off.ends());
         descriptors.extend(board.as_ref().map(AsFd::as_fd));
-        descriptors.extend(self.access_log.as_ref().map(AsFd::as_fd));
+        descriptors.extend(plan.access_log());
         let result = channel.send(&message, &descriptors);
         self.sent(id, result)
     }
@@ -339,7 +352,8 @@ impl Master {
         let (ours, theirs) = Channel::pair()?;
         let gone = || io::Error::other("its template is gone");
         let channel = self.channels.get(&template).ok_or_else(gone)?;
-        let board = self.boards.make(id, Layout::of(&self.config))?;
+        let plan = self.plans.of(generation).ok_or_else(gone)?;
+        let board = self.boards.make(id, Layout::of(&plan.config))?;
         channel.send(&ToProcess::Fork { slot, generation }, &[theirs.as_fd(), board.as_fd()])?;
         self.watch(id, ours)
     }
@@ -364,7 +378,7 @@ impl Master {
     /// Looks at the cheap figure first: the exact one is never above it. That one is withheld from a master who may not
     /// trace its workers, for one.
     fn memory_of(&self, pid: i32) -> Option<u64> {
-        let limit = self.config.processes.recycling.max_memory_bytes?;
+        let limit = self.plans.latest()?.processes.recycling.max_memory_bytes?;
         let resident = resident_bytes(pid).ok()?;
         if resident <= limit {
             return Some(resident);
@@ -373,16 +387,26 @@ impl Master {
     }
 
     fn reopen_logs(&mut self, end: &mut Option<End>) {
-        match access_log::open(&self.config.access_log) {
-            Err(error) => return log::error!("{error}: the old one stays in use"),
-            Ok(None) => return log::info!("USR1: there is no access log to reopen"),
-            Ok(file) => self.access_log = file,
+        let mut reopened = BTreeMap::new();
+        for (generation, plan) in self.plans.all_mut() {
+            match access_log::open(&plan.config.access_log) {
+                Err(error) => log::error!("{error}: the old one stays in use"),
+                Ok(None) => log::info!("USR1: there is no access log to reopen"),
+                Ok(Some(file)) => {
+                    log::info!("the access log was reopened");
+                    if let Ok(copy) = file.try_clone() {
+                        reopened.insert(generation, copy);
+                    }
+                    plan.access_log = Some(file);
+                }
+            }
         }
-        log::info!("the access log was reopened");
-        let Some(copy) = self.access_log.as_ref().and_then(|file| file.try_clone().ok()) else { return };
         for id in self.channels.keys().copied().collect::<Vec<_>>() {
-            let actions = self.tell(id, &ToProcess::AccessLog, &[copy.as_fd()]);
-            self.act(actions, end);
+            let file = self.workers.generation_of(id).and_then(|number| reopened.get(&number));
+            if let Some(file) = file {
+                let actions = self.tell(id, &ToProcess::AccessLog, &[file.as_fd()]);
+                self.act(actions, end);
+            }
         }
     }
 
@@ -393,12 +417,6 @@ impl Master {
             sys::reap(pid);
         }
     }
-}
-
-/// Differs from start to start; nothing depends on its being hard to guess.
-fn seed() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
 }
 
 fn start_message(role: Role, config: &Config) -> ToProcess {

@@ -5,7 +5,8 @@ mod unix;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -17,84 +18,143 @@ pub(crate) use unix::OwnedPath;
 /// As many as go with one message, beside both ends of the hand-off queue and the access log.
 const MAX_LISTENERS: usize = sys::MAX_DESCRIPTORS - 3;
 
-/// All listeners, in the order of `config.listeners`.
+/// A listening socket. Generations share it: one that the next configuration still names stays open, with all that
+/// waits in it.
 #[derive(Debug)]
+pub(crate) struct Listener {
+    /// As the configuration names it: with port 0, where it does.
+    pub(crate) given: Address,
+    /// Where it really listens.
+    pub(crate) bound: Address,
+    pub(crate) descriptor: OwnedFd,
+    /// The name of a Unix socket that is ours to remove.
+    _name: Option<OwnedPath>,
+}
+
+/// All listeners of a configuration, in the order of `config.listeners`.
+#[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(crate) descriptors: Vec<OwnedFd>,
-    /// Unix sockets that this process has made; removed on drop.
-    _paths: Vec<OwnedPath>,
+    pub(crate) listeners: Vec<Rc<Listener>>,
 }
 
 impl Sockets {
-    /// No process is started any more. Once the workers have closed theirs too, new connections are refused, and a
-    /// client turns elsewhere at once instead of waiting for somebody who takes no more.
+    /// Nobody is started any more that would accept from them. Once the workers have closed theirs too, new connections
+    /// are refused, and a client turns elsewhere at once instead of waiting for somebody who takes no more.
     pub(crate) fn close(&mut self) {
-        self.descriptors.clear();
+        self.listeners.clear();
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.listeners.iter().map(|listener| listener.descriptor.as_fd())
     }
 }
 
-/// Listeners that another program has opened: systemd, a web server, spawn-fcgi.
-#[derive(Debug)]
-pub(crate) struct Inherited(BTreeMap<RawFd, OwnedFd>);
+/// Sockets that are open already: from another program (systemd, a web server, spawn-fcgi), from the configuration that
+/// has been in force so far, or from the master that this one replaces.
+#[derive(Debug, Default)]
+pub(crate) struct Available {
+    inherited: BTreeMap<RawFd, OwnedFd>,
+    kept: Vec<Rc<Listener>>,
+}
 
-impl Inherited {
-    /// Takes over what the configuration names. To be called before this process opens anything itself: a number could
-    /// be that of a descriptor of its own otherwise.
-    pub(crate) fn take(config: &Config) -> Result<Inherited, StartupError> {
-        let mut taken = BTreeMap::new();
+impl Available {
+    /// Those in `kept`, and the inherited ones that the configuration names. To be called before this process opens
+    /// anything itself: a number could be that of a descriptor of its own otherwise.
+    pub(crate) fn inherit(config: &Config, kept: Vec<Rc<Listener>>) -> Result<Available, StartupError> {
+        let mut available = Available { inherited: BTreeMap::new(), kept };
         for listener in &config.listeners {
-            if let Address::Fd(number) = listener.address {
-                taken.insert(number, take_inherited(number)?);
+            if let Address::Fd(number) = listener.address
+                && !available.kept.iter().any(|kept| kept.given == listener.address)
+            {
+                available.inherited.insert(number, take_inherited(number)?);
             }
         }
-        Ok(Inherited(taken))
+        Ok(available)
+    }
+
+    /// Those of configurations that are in force, which may share some.
+    pub(crate) fn of<'a>(listeners: impl Iterator<Item = &'a Rc<Listener>>) -> Available {
+        let mut kept: Vec<Rc<Listener>> = Vec::new();
+        for listener in listeners {
+            if !kept.iter().any(|other| Rc::ptr_eq(other, listener)) {
+                kept.push(listener.clone());
+            }
+        }
+        Available { inherited: BTreeMap::new(), kept }
+    }
+
+    /// The socket that is open for this address. Several of port 0 are told apart by their order.
+    fn take(&mut self, address: &Address) -> Option<Rc<Listener>> {
+        let at = self.kept.iter().position(|kept| kept.given == *address)?;
+        Some(self.kept.remove(at))
     }
 }
 
-/// Opens every listener of the configuration, and writes the port into it where 0 was asked for.
+/// Opens every listener of the configuration that is not open yet, and writes the port into it where 0 was asked for.
 ///
 /// # Errors
-/// The first one that can't be opened; those before it are closed and removed again.
-pub(crate) fn open(config: &mut Config, mut inherited: Inherited) -> Result<Sockets, StartupError> {
+/// The first one that can't be opened; those before it that were opened here are closed and removed again.
+pub(crate) fn open(config: &mut Config, mut available: Available) -> Result<Sockets, StartupError> {
     if config.listeners.len() > MAX_LISTENERS {
         return Err(StartupError::usage(format!("more than {MAX_LISTENERS} listeners")));
     }
-    let mut descriptors = Vec::new();
-    let mut paths = Vec::new();
     let addresses: Vec<Address> = config.listeners.iter().map(|listener| listener.address.clone()).collect();
-    for listener in &mut config.listeners {
-        let descriptor = match &listener.address {
-            Address::Tcp(address) => {
-                let socket = open_tcp(*address, &addresses, config.backlog)
-                    .map_err(|error| tcp_error(*address, &error))?;
-                // Port 0 has become a real one.
-                if let Some(bound) = socket.local_addr().ok().and_then(|bound| bound.as_socket()) {
-                    listener.address = Address::Tcp(bound);
-                }
-                OwnedFd::from(socket)
+    let mut sockets = Sockets::default();
+    for address in &addresses {
+        let listener = match available.take(address) {
+            Some(kept) => {
+                // The one thing of an open socket that may change.
+                let _ = SockRef::from(&kept.descriptor).listen(backlog_of(config.backlog));
+                kept
             }
-            Address::Unix(path) => {
-                let owner = config.processes.identity.as_ref();
-                let (descriptor, path) = unix::open(path, config.socket_mode, owner, config.backlog)?;
-                paths.push(path);
-                descriptor
-            }
-            Address::Fd(number) => inherited.0.remove(number).ok_or_else(|| {
-                StartupError::usage(format!("fd:{number}: a descriptor can be one listener only"))
-            })?,
+            None => Rc::new(open_one(address, config, &addresses, &mut available)?),
         };
+        sockets.listeners.push(listener);
+    }
+    for (listener, socket) in config.listeners.iter_mut().zip(&sockets.listeners) {
+        listener.address = socket.bound.clone();
         let protocol = match listener.protocol {
             ListenerProtocol::Http => "http",
             ListenerProtocol::FastCgi => "fastcgi",
         };
-        log::info!(
-            "listening on {protocol} {}{}",
-            listener.address,
-            bound_to(&listener.address, &descriptor)
-        );
-        descriptors.push(descriptor);
+        let is_new = Rc::strong_count(socket) == 1;
+        let level = if is_new { log::Level::Info } else { log::Level::Debug };
+        let place = bound_to(&listener.address, &socket.descriptor);
+        log::log!(level, "listening on {protocol} {}{place}", listener.address);
     }
-    Ok(Sockets { descriptors, _paths: paths })
+    Ok(sockets)
+}
+
+fn open_one(
+    given: &Address,
+    config: &Config,
+    all: &[Address],
+    available: &mut Available,
+) -> Result<Listener, StartupError> {
+    let (descriptor, bound, name) = match given {
+        Address::Tcp(address) => {
+            let socket =
+                open_tcp(*address, all, config.backlog).map_err(|error| tcp_error(*address, &error))?;
+            // Port 0 has become a real one.
+            let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
+            let bound = bound.map_or_else(|| given.clone(), Address::Tcp);
+            (OwnedFd::from(socket), bound, None)
+        }
+        Address::Unix(path) => {
+            let owner = config.processes.identity.as_ref();
+            let (descriptor, name) = unix::open(path, config.socket_mode, owner, config.backlog)?;
+            (descriptor, given.clone(), Some(name))
+        }
+        Address::Fd(number) => {
+            let descriptor = available.inherited.remove(number).ok_or_else(|| {
+                StartupError::usage(format!(
+                    "fd:{number}: a descriptor can be one listener only, and can only be passed at the start"
+                ))
+            })?;
+            (descriptor, given.clone(), None)
+        }
+    };
+    Ok(Listener { given: given.clone(), bound, descriptor, _name: name })
 }
 
 fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<Socket> {

@@ -6,6 +6,7 @@
 //! wishes (`reload.rs`, `stop.rs`).
 
 mod actions;
+mod configure;
 mod exits;
 mod facts;
 mod process;
@@ -47,7 +48,7 @@ const MAX_FIRST_FAILURES: u32 = 5;
 /// More workers than this are a slip.
 const MAX_WORKERS: u16 = 4096;
 
-/// What does not change while the master runs.
+/// What of the configuration matters here. A reload may bring another.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) workers: u16,
@@ -81,6 +82,12 @@ pub(crate) struct Workers {
     newest: u32,
     /// A reload was asked for while one was under way.
     reload_again: bool,
+    /// A reload begins: the configuration is to be read.
+    configuration_wanted: bool,
+    /// What holds once the next generation has taken over.
+    next_settings: Option<Settings>,
+    /// What held before the current generation has, and the number of workers: for the case that it goes back.
+    last_settings: Option<(Settings, u16)>,
     /// Some worker has been ready, so that the applications can be loaded in principle.
     ever_ready: bool,
     first_failures: u32,
@@ -110,6 +117,9 @@ impl Workers {
             outgoing: None,
             newest: 0,
             reload_again: false,
+            configuration_wanted: false,
+            next_settings: None,
+            last_settings: None,
             ever_ready: false,
             first_failures: 0,
             recycling: Recycling::default(),
@@ -223,6 +233,7 @@ impl Workers {
         }
         self.advance_reload(now, &mut actions);
         self.recycle(now, &mut actions);
+        self.ask_for_configuration(&mut actions);
         actions
     }
 }

@@ -40,6 +40,7 @@ pub struct Forkhorn {
     pub folder: Folder,
     app: Option<OsString>,
     command_line: Option<String>,
+    plain: bool,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     wrapper: Vec<OsString>,
@@ -59,6 +60,7 @@ impl Forkhorn {
             folder: Folder::new(),
             app: None,
             command_line: None,
+            plain: false,
             args: Vec::new(),
             envs: Vec::new(),
             wrapper: Vec::new(),
@@ -96,6 +98,12 @@ impl Forkhorn {
         self.listeners = line.matches("--http ").count() + line.matches("--fastcgi ").count();
         self.command_line = Some(line.to_owned());
         self
+    }
+
+    /// The same, but nothing is added: it is to have one worker.
+    pub fn plain_command_line(mut self, line: &str) -> Self {
+        self.plain = true;
+        self.no_listener().command_line(line)
     }
 
     pub fn workers(mut self, count: u16) -> Self {
@@ -253,9 +261,11 @@ impl Forkhorn {
     fn shell(&self, line: &str) -> Command {
         require_bridge();
         let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(format!("exec {line} --workers {} --log-level {}", self.workers, self.log_level));
+        let more = match self.plain {
+            true => String::new(),
+            false => format!(" --workers {} --log-level {}", self.workers, self.log_level),
+        };
+        command.arg("-c").arg(format!("exec {line}{more}"));
         let binaries = Path::new(BINARY).parent().expect("a folder").to_owned();
         let path = std::iter::once(binaries).chain(std::env::split_paths(python::search_path()));
         command.env("PATH", std::env::join_paths(path).expect("a PATH"));

@@ -36,6 +36,10 @@ pub(crate) enum Action {
         id: ProcessId,
         pid: i32,
     },
+    /// Read the configuration anew for the next generation. `on_configured` or `on_not_configured` follows.
+    Configure {
+        generation: u32,
+    },
     /// `pid` is a child that has not been reaped.
     Kill {
         pid: i32,

@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::Workers;
 use super::actions::Action;
 use super::process::Process;
-use super::slots::Generation;
 
 impl Workers {
     /// Reload: load the applications anew. One more while one is under way is remembered, further ones are the same.
@@ -28,15 +27,12 @@ impl Workers {
     }
 
     fn begin_reload(&mut self) {
-        let number = self.newest.wrapping_add(1);
-        // Also after a generation that could not be copied: the new code may be different.
-        self.next = Some(Generation::new(number, self.settings.preload));
-        log::info!("reload: generation {number} is started");
+        self.configuration_wanted = true;
     }
 
     /// Starts what is missing in each generation, and takes the next step from one to the other if it is time.
     pub(super) fn advance_reload(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.promote_if_ready();
+        self.promote_if_ready(now);
         self.shrink_outgoing(now, actions);
         let wanted = usize::from(self.wanted);
         let budget = self.budget();
@@ -51,7 +47,7 @@ impl Workers {
     }
 
     /// The next generation takes over as soon as its first worker is ready.
-    fn promote_if_ready(&mut self) {
+    fn promote_if_ready(&mut self, now: Instant) {
         let first = self.next.as_ref().and_then(|next| next.slots.first()?.worker);
         if !first.is_some_and(|id| self.is_ready(id)) {
             return;
@@ -61,6 +57,7 @@ impl Workers {
         let old = std::mem::replace(&mut self.current, next);
         log::info!("generation {} takes over from generation {}", self.current.number, old.number);
         self.outgoing = Some(old);
+        self.adopt_settings(now);
     }
 
     /// As many old workers stay as new ones are missing.
@@ -118,6 +115,7 @@ impl Workers {
         actions: &mut Vec<Action>,
     ) -> bool {
         if let Some(next) = self.next.take_if(|next| next.number == generation) {
+            self.next_settings = None;
             log::error!("reload failed, generation {} goes on serving: {why}", self.current.number);
             self.dismiss_generation(next.number, now, actions);
             self.begin_remembered();
@@ -136,6 +134,7 @@ impl Workers {
             return false;
         }
         std::mem::swap(&mut self.current, outgoing);
+        self.restore_settings();
         log::error!("reload failed, generation {} takes over again: {why}", self.current.number);
         // Workers that don't serve yet never will.
         let Some(mut failed) = self.outgoing.take() else { return true };

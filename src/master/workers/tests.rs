@@ -1,6 +1,7 @@
 //! Stories: what happens, and what the master does about it.
 
 mod books;
+mod configure;
 mod count;
 mod ends;
 mod mistrust;
@@ -25,6 +26,8 @@ struct Stage {
     workers: Workers,
     now: Instant,
     names: BTreeMap<ProcessId, String>,
+    /// What the configuration says at the next reload; `None`: it is wrong.
+    configuration: Option<Settings>,
 }
 
 impl Stage {
@@ -34,7 +37,9 @@ impl Stage {
 
     fn with(settings: Settings) -> (Stage, Vec<String>) {
         let now = Instant::now();
-        let mut stage = Stage { workers: Workers::new(settings), now, names: BTreeMap::new() };
+        let configuration = Some(settings.clone());
+        let workers = Workers::new(settings);
+        let mut stage = Stage { workers, now, names: BTreeMap::new(), configuration };
         let first = stage.does(|workers, now| workers.start(now));
         (stage, first)
     }
@@ -66,8 +71,18 @@ impl Stage {
     }
 
     fn does(&mut self, fact: impl FnOnce(&mut Workers, Instant) -> Vec<Action>) -> Vec<String> {
-        let actions = fact(&mut self.workers, self.now);
-        let done = actions.into_iter().filter_map(|action| self.execute(action)).collect();
+        let mut actions = VecDeque::from(fact(&mut self.workers, self.now));
+        let mut done = Vec::new();
+        while let Some(action) = actions.pop_front() {
+            if let Action::Configure { .. } = action {
+                actions.extend(match self.configuration.clone() {
+                    Some(settings) => self.workers.on_configured(settings, self.now),
+                    None => self.workers.on_not_configured("it is wrong", self.now),
+                });
+                continue;
+            }
+            done.extend(self.execute(action));
+        }
         let deadline = self.workers.deadline();
         assert!(deadline.is_none_or(|at| at > self.now), "the loop would spin");
         done
@@ -94,7 +109,7 @@ impl Stage {
             Action::Kill { pid, signal: libc::SIGTERM } => format!("TERM {}", self.name_of(pid)),
             Action::Kill { pid, signal: libc::SIGKILL } => format!("KILL {}", self.name_of(pid)),
             Action::Kill { pid, signal } => panic!("signal {signal} for {pid}"),
-            Action::Forget(_) => return None,
+            Action::Forget(_) | Action::Configure { .. } => return None,
             Action::Exit(Ok(())) => "exit 0".into(),
             Action::Exit(Err(error)) => format!("exit {}: {error}", error.exit_code()),
         })

@@ -55,15 +55,16 @@ struct World {
     dead: Vec<i32>,
     asked: Vec<(ProcessId, ProcessId, u16, u32)>,
     ended: bool,
+    settings: Settings,
 }
 
 impl World {
     fn new(preload: bool, workers: u16) -> (World, Vec<Action>) {
         let settings = Settings { max_lifetime: Some(100 * SECOND), ..settings(workers, preload) };
         let now = Instant::now();
-        let mut workers = Workers::new(settings);
+        let mut workers = Workers::new(settings.clone());
         let first = workers.start(now);
-        (World { workers, now, alive: vec![], dead: vec![], asked: vec![], ended: false }, first)
+        (World { workers, now, alive: vec![], dead: vec![], asked: vec![], ended: false, settings }, first)
     }
 
     fn run(&mut self, actions: Vec<Action>) {
@@ -83,6 +84,9 @@ impl World {
                     if signal == libc::SIGKILL {
                         self.die(pid);
                     }
+                }
+                Action::Configure { .. } => {
+                    queue.extend(self.workers.on_configured(self.settings.clone(), self.now));
                 }
                 Action::Tell(..) | Action::Forget(_) | Action::Measure { .. } => {}
                 Action::Exit(_) => self.ended = true,

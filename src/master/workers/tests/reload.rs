@@ -149,7 +149,9 @@ fn a_reload_during_a_reload_follows_it_once() {
 #[test]
 fn a_worker_started_for_a_reload_that_has_just_failed_is_killed() {
     let mut stage = Stage::serving(2, false);
-    let Some(Action::StartWorker { id, .. }) = stage.workers.reload(stage.now).pop() else {
+    assert!(matches!(stage.workers.reload(stage.now)[..], [Action::Configure { generation: 1 }]));
+    let settings = stage.configuration.clone().expect("a configuration");
+    let Some(Action::StartWorker { id, .. }) = stage.workers.on_configured(settings, stage.now).pop() else {
         panic!("a first worker")
     };
     stage.does(|workers, now| workers.on_misbehaviour(id, "it says nonsense", now));
