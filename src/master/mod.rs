@@ -10,6 +10,7 @@
 mod access_log;
 mod boards;
 pub(crate) mod bridge;
+mod notify;
 mod pid_file;
 mod plan;
 mod preflight;
@@ -35,6 +36,7 @@ use crate::process::{process_memory, resident_bytes};
 use crate::scoreboard::{Layout, RequestView};
 use crate::{logger, sys};
 use boards::Boards;
+use notify::Notifier;
 use pid_file::PidFile;
 use plan::{Plan, Plans};
 use signals::{Signals, Wish};
@@ -71,6 +73,7 @@ struct Master {
     unread: BTreeSet<ProcessId>,
     poll: Poll,
     signals: Signals,
+    notifier: Notifier,
     hand_off: HandOffQueue,
     boards: Boards,
     _pid_file: Option<PidFile>,
@@ -114,6 +117,7 @@ impl Master {
             unread: BTreeSet::new(),
             poll,
             signals,
+            notifier: Notifier::from_environment(),
             hand_off,
             boards: Boards::default(),
             _pid_file: pid_file,
@@ -128,7 +132,7 @@ impl Master {
         while end.is_none() {
             let timeout = match self.unread.is_empty() {
                 false => Some(Duration::ZERO),
-                true => self.workers.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+                true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
             };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -146,23 +150,38 @@ impl Master {
                 let actions = self.workers.on_deadline(Instant::now());
                 self.act(actions, &mut end);
             }
-            self.boards.tidy(|id| self.workers.knows(id));
-            let workers = &self.workers;
-            self.plans.tidy(|number| workers.is_current(number), |number| workers.has_process_of(number));
+            self.tidy();
         }
         end.unwrap_or(Ok(()))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.workers.deadline(), self.notifier.deadline()].into_iter().flatten().min()
+    }
+
+    /// After each turn: forgets what belongs to nobody any more, and says how things are.
+    fn tidy(&mut self) {
+        let workers = &self.workers;
+        self.boards.tidy(|id| workers.knows(id));
+        self.plans.tidy(|number| workers.is_current(number), |number| workers.has_process_of(number));
+        self.notifier.observe(&workers.summary(), Instant::now());
     }
 
     fn obey(&mut self, wish: Wish, end: &mut Option<End>) {
         let now = Instant::now();
         let actions = match wish {
-            Wish::Reload => self.workers.reload(now),
+            Wish::Reload => {
+                self.notifier.begin_reload();
+                self.workers.reload(now)
+            }
             Wish::StopGracefully => {
                 self.plans.close_listeners();
+                self.notifier.begin_stop(self.workers.longest_stop());
                 self.workers.stop_gracefully(now)
             }
             Wish::StopFast => {
                 self.plans.close_listeners();
+                self.notifier.begin_stop(Duration::ZERO);
                 self.workers.stop_fast(now)
             }
             Wish::OneMore => self.workers.change_count(true, now),

@@ -11,6 +11,10 @@ use crate::channel::Channel;
 use crate::config::Identity;
 use crate::sys;
 
+/// Variables that speak of the master alone: of descriptors that only it has, of messages that only it may send.
+pub(crate) const MASTERS_OWN: [&str; 6] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// What is run. One and the same for all processes of a master: their first message says what they are.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessCommand {
@@ -39,8 +43,7 @@ impl ProcessCommand {
         if let Some(name) = self.name {
             command.arg0(name);
         }
-        // They speak of descriptors that only the master has.
-        for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        for name in MASTERS_OWN {
             command.env_remove(name);
         }
         if let Some(directory) = &self.directory {

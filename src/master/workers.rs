@@ -14,6 +14,7 @@ mod recycle;
 mod reload;
 mod slots;
 mod stop;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use actions::{Action, Order, ProcessId};
 pub(crate) use facts::ForkReport;
+pub(crate) use summary::Summary;
 
 use crate::config::Surge;
 use actions::Failure;

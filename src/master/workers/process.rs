@@ -52,6 +52,11 @@ impl Process {
         matches!(self.phase, Phase::Ready { .. })
     }
 
+    /// A worker that accepts requests.
+    pub(super) fn is_serving(&self) -> bool {
+        self.is_ready() && matches!(self.role, Role::Worker { .. })
+    }
+
     pub(super) fn is_leaving_worker(&self) -> bool {
         self.phase == Phase::Leaving && self.pid.is_some() && matches!(self.role, Role::Worker { .. })
     }

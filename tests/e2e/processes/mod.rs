@@ -8,6 +8,7 @@ mod recycle;
 mod reload;
 mod startup;
 mod stop;
+mod systemd;
 mod workers;
 
 use crate::support::{Response, Running};
