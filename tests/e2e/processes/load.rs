@@ -5,6 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::Running;
 use crate::support::fastcgi::Request;
 
+/// Tells the clients to stop, also when what goes on meanwhile has failed.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Clients that ask all the time, each on a connection that it keeps; a request that fails fails the test.
 pub fn under_load(forkhorn: &Running, clients: usize, act: impl FnOnce()) -> usize {
     let stop = AtomicBool::new(false);
@@ -17,8 +26,9 @@ pub fn under_load(forkhorn: &Running, clients: usize, act: impl FnOnce()) -> usi
                 })
             })
             .collect();
+        let ends = StopAtEnd(&stop);
         act();
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
         clients.into_iter().map(|client| client.join().expect("no request fails")).sum()
     })
 }
