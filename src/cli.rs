@@ -440,10 +440,16 @@ pub struct TrustOptions {
 pub struct LogOptions {
     /// File of the access log, or - for standard output; reopened on USR1
     ///
-    /// In the combined format of Apache and nginx, times in UTC. Status 499 stands for a client that left before its
-    /// response began. Without this option there is no access log.
+    /// In the form of --access-log-format, times in UTC. Status 499 stands for a client that left before its response
+    /// began. Without this option there is no access log.
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
+    /// Form of the access log's lines: combined, common, json, `json:FIELD,…`, or a text with fields in braces
+    ///
+    /// Such as `{remote_addr} {request_id} "{method} {target}" {status} {duration_us}`. docs/logging.md lists the fields.
+    /// Values are escaped, so that no client can forge a line. `{{` and `}}` mean the characters themselves.
+    #[arg(long, value_name = "FORMAT", default_value = "combined")]
+    pub access_log_format: String,
     /// Field in which the front sends the request's id, such as X-Request-Id [default: none]
     ///
     /// Each request has an id, which stands in every line of the log about it. It is made by forkhorn, or it is what this

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod address;
 mod app;
 mod env_file;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{CgiProgram, Preload, ScriptStderr, Serve};
 
+pub use access_log::{AccessLogFormat, Field, NamedField, Piece, Unit};
 pub use address::Address;
 pub use app::{AppSource, AppSpec};
 pub use error::StartupError;
@@ -178,6 +180,7 @@ pub struct Config {
     pub limits: LimitConfig,
     pub trust: TrustConfig,
     pub access_log: AccessLogConfig,
+    pub access_log_format: AccessLogFormat,
     pub log_level: String,
     /// The meta-variable behind `--request-id-header`.
     pub request_id_variable: Option<String>,

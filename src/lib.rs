@@ -22,6 +22,7 @@ pub mod hand_off;
 pub mod handler;
 pub mod logger;
 pub mod master;
+pub mod printable;
 pub mod process;
 pub mod protocol;
 pub mod scoreboard;

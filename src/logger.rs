@@ -18,6 +18,7 @@ use log::LevelFilter;
 use log::kv::Key;
 
 use crate::gateway::{IdText, Request, UniqueId};
+use crate::printable::push_printable;
 
 /// The key by which a record tells its request.
 const REQUEST: &str = "request";
@@ -111,7 +112,7 @@ pub fn printable(message: &str) -> String {
         if index > 0 {
             text.push('\n');
         }
-        escape_into(&mut text, line);
+        push_printable(&mut text, line);
     }
     text
 }
@@ -135,20 +136,10 @@ fn format_line(
             line.push('\n');
             line.push_str(CONTINUATION);
         }
-        escape_into(&mut line, part);
+        push_printable(&mut line, part);
     }
     line.push('\n');
     line
-}
-
-/// Escapes the control characters of one line, but the tab.
-fn escape_into(line: &mut String, text: &str) {
-    for character in text.chars() {
-        match character.is_control() && character != '\t' {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
 }
 
 #[cfg(test)]

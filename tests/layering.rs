@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module at the top of the library, and the other ones that it may use. A module that is not named here may use all.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("protocol", &[]),
     ("cli", &[]),
     ("config", &["cli", "protocol"]),
     ("gateway", &["protocol", "config"]),
-    ("handler", &["protocol", "gateway", "config", "cli", "sys"]),
+    ("handler", &["protocol", "gateway", "config", "cli", "sys", "printable"]),
+    ("printable", &[]),
     ("sys", &["config", "process"]),
 ];
 

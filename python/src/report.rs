@@ -1,17 +1,19 @@
 //! Python exceptions as text for the log, whose lines the logger marks and escapes.
 
-use std::fmt::Write as _;
-
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PySystemExit};
 use pyo3::prelude::*;
 
 use forkhorn::gateway::{KnownName, MetaVariables};
+use forkhorn::printable::printable;
 
 /// Where records about what applications do wrong go.
 pub const TARGET: &str = "forkhorn::application";
 
 /// Longest report in bytes: a recursion's traceback, or a value that is part of a message, can be huge.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
+
+/// Longest part of a request that stands before a report.
+const MAX_PART_BYTES: usize = 1024;
 
 /// Logs that `what` (a sentence without its period) ended in an exception, with its traceback.
 pub fn log_exception(py: Python<'_>, meta: &MetaVariables, what: &str, error: &PyErr) {
@@ -42,7 +44,9 @@ pub fn short(py: Python<'_>, error: &PyErr) -> String {
     let name = error.get_type(py).qualname().map(|name| name.to_string()).unwrap_or_default();
     match error.value(py).str() {
         Ok(message) if message.is_empty().unwrap_or(true) => name,
-        Ok(message) => format!("{name}: {}", escape(&message.to_string_lossy())),
+        Ok(message) => {
+            format!("{name}: {}", printable(message.to_string_lossy().as_bytes(), MAX_REPORT_BYTES))
+        }
         Err(_) => name,
     }
 }
@@ -53,19 +57,6 @@ pub fn ends_worker(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyMemoryError>(py)
         || error.is_instance_of::<PySystemExit>(py)
         || error.is_instance_of::<PyKeyboardInterrupt>(py)
-}
-
-/// One line for the log: control characters are written as escapes.
-fn escape(line: &str) -> String {
-    let mut escaped = String::with_capacity(line.len());
-    for character in line.chars() {
-        if character.is_control() && character != '\t' {
-            let _ = write!(escaped, "\\x{:02x}", character as u32);
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
 }
 
 fn format_exception(py: Python<'_>, error: &PyErr) -> PyResult<String> {
@@ -80,7 +71,8 @@ fn format_exception(py: Python<'_>, error: &PyErr) -> PyResult<String> {
 }
 
 fn request_line(meta: &MetaVariables) -> String {
-    let known = |name| String::from_utf8_lossy(meta.known(name).unwrap_or_default()).into_owned();
-    let path = known(KnownName::ScriptName) + &known(KnownName::PathInfo);
-    escape(&format!("{} {path}", known(KnownName::RequestMethod)))
+    let known = |name| printable(meta.known(name).unwrap_or_default(), MAX_PART_BYTES);
+    let (method, name, info) =
+        (known(KnownName::RequestMethod), known(KnownName::ScriptName), known(KnownName::PathInfo));
+    format!("{method} {name}{info}")
 }

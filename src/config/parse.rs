@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    AccessLogConfig, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig, ListenerConfig,
-    ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig, StartupError, Surge,
-    TrustConfig, env_file,
+    AccessLogConfig, AccessLogFormat, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig,
+    ListenerConfig, ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig,
+    StartupError, Surge, TrustConfig, env_file,
 };
 use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
@@ -54,6 +54,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
             Some(path) if path == Path::new("-") => AccessLogConfig::Stdout,
             Some(path) => AccessLogConfig::File(absolute("--access-log", &path)?),
         },
+        access_log_format: AccessLogFormat::parse(&serve.log.access_log_format)?,
         log_level: serve.log.log_level,
         request_id_variable: serve.log.request_id_header.as_deref().map(request_id_variable).transpose()?,
     })

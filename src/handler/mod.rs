@@ -4,8 +4,6 @@
 
 pub mod cgi;
 mod error;
-mod printable;
 pub mod static_files;
 
 pub use error::HandlerError;
-pub(crate) use printable::printable;

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -34,6 +35,7 @@ pub(crate) struct Program<'a> {
 pub(crate) struct Child {
     pid: Pid,
     exit: Option<OwnedFd>,
+    cpu_time: Option<Duration>,
 }
 
 /// How a process ended.
@@ -70,7 +72,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> io::Result<Child> {
             environment.as_ptr(),
         )
     })?;
-    Ok(Child { pid: Pid::from_raw(pid), exit: open_pidfd(pid) })
+    Ok(Child { pid: Pid::from_raw(pid), exit: open_pidfd(pid), cpu_time: None })
 }
 
 impl Child {
@@ -91,17 +93,21 @@ impl Child {
 
     /// How the process ended, if it has. Without `reap` it stays a zombie, so that its process group's number can't be
     /// given to anybody else.
-    pub fn wait(&self, reap: bool) -> Option<Exit> {
+    pub fn wait(&mut self, reap: bool) -> Option<Exit> {
         let keep = if reap { 0 } else { libc::WNOWAIT };
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         loop {
-            // SAFETY: `info` is valid for writes, and all zero is a valid siginfo_t.
+            // SAFETY: `info` and `usage` are valid for writes. The C library's waitid(3) has no fifth argument; the kernel's
+            // has, and fills the beginning of the C library's structure, which musl only makes longer.
             let result = unsafe {
-                libc::waitid(
+                libc::syscall(
+                    libc::SYS_waitid,
                     libc::P_PID,
-                    self.pid.as_raw().unsigned_abs(),
+                    self.pid.as_raw(),
                     info.as_mut_ptr(),
                     libc::WEXITED | libc::WNOHANG | keep,
+                    usage.as_mut_ptr(),
                 )
             };
             match Errno::result(result) {
@@ -115,11 +121,22 @@ impl Child {
         let info = unsafe { info.assume_init() };
         // SAFETY: for WEXITED the kernel fills the fields of SIGCHLD; where it filled nothing they are zero.
         let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid != 0 {
+            // SAFETY: it was zeroed, for which all of its numbers are valid, and perhaps filled.
+            let usage = unsafe { usage.assume_init() };
+            self.cpu_time = Some(duration(usage.ru_utime) + duration(usage.ru_stime));
+        }
         match (pid, info.si_code) {
             (0, _) => None,
             (_, libc::CLD_EXITED) => Some(Exit::Status(status)),
             _ => Some(Exit::Signal(status)),
         }
+    }
+
+    /// What it and the children that it has waited for have used of a processor; known once [`wait`](Self::wait) has told
+    /// the end.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.cpu_time
     }
 
     /// Sends a signal to the whole process group. Only while the process has not been reaped: after that the group's
@@ -289,6 +306,11 @@ fn attributes() -> io::Result<Attributes> {
     Ok(attributes)
 }
 
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
+}
+
 fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
     // SAFETY: takes two numbers; a pidfd is closed on exec.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -341,7 +363,7 @@ mod tests {
         })
     }
 
-    fn wait(child: &Child) -> Exit {
+    fn wait(child: &mut Child) -> Exit {
         loop {
             if let Some(exit) = child.wait(true) {
                 return exit;
@@ -352,7 +374,7 @@ mod tests {
 
     #[test]
     fn exit_is_told_and_a_second_wait_finds_nothing() {
-        let child = start(c"/bin/false").expect("it starts");
+        let mut child = start(c"/bin/false").expect("it starts");
         assert!(child.exit_fd().is_some());
         while child.wait(false).is_none() {
             std::thread::yield_now();
@@ -373,8 +395,8 @@ mod tests {
         in_own_process("ignored_sigchld_gives_an_unknown_exit_and_no_hang", || {
             // SAFETY: this process runs this test only, and SIG_IGN is no function.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-            let child = start(c"/bin/true").expect("it starts");
-            assert_eq!(wait(&child), Exit::Unknown);
+            let mut child = start(c"/bin/true").expect("it starts");
+            assert_eq!(wait(&mut child), Exit::Unknown);
         });
     }
 

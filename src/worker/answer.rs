@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -157,6 +158,9 @@ impl Connection {
     /// The response is with the protocol. The request is forgotten, unless an application still holds it.
     fn answered(&mut self, id: RequestId, core: &mut Core) {
         if let Some(flight) = self.flight(id) {
+            if let Step::Script(key) = flight.step {
+                (flight.told.exit, flight.told.cpu) = core.scripts.outcome(key);
+            }
             if flight.running_since.is_none() && flight.request.is_some() {
                 flight.step = Step::Answered;
             }
@@ -171,26 +175,35 @@ impl Connection {
             core.board.end(&mut flight.place);
             core.board.count(Counter::request(self.protocol.kind(), flight.by));
             core.board.count(Counter::response(flight.outgoing.status));
+            if let Some(request) = &flight.request
+                && core.access_log.is_on()
+                && !request.meta.is_empty()
+            {
+                let status = if flight.outgoing.status == 0 { CLIENT_GONE } else { flight.outgoing.status };
+                let (meta, is_kept) = (&request.meta, self.is_kept());
+                core.access_log.record(&Answer { flight: &flight, meta, id: request.id, status, is_kept });
+            }
             self.spare_what = flight.what;
             if let Some(head) = flight.head {
                 self.protocol.recycle(head);
             }
             core.wear.count();
             if let Some(request) = flight.request {
-                if core.access_log.is_on() && !request.meta.is_empty() {
-                    let status =
-                        if flight.outgoing.status == 0 { CLIENT_GONE } else { flight.outgoing.status };
-                    core.access_log
-                        .record(&request.meta, Answer { status, body_bytes: flight.outgoing.body_bytes });
-                }
                 core.recycle_request(request);
             }
         }
     }
 
     /// The application has returned from a request. One that it neither finished nor failed has failed.
-    pub(super) fn returned(&mut self, id: RequestId, request: Box<Request>, core: &mut Core) {
+    pub(super) fn returned(
+        &mut self,
+        id: RequestId,
+        request: Box<Request>,
+        cpu: Option<Duration>,
+        core: &mut Core,
+    ) {
         let Some(flight) = self.flight(id) else { return };
+        flight.told.cpu = cpu;
         flight.request = Some(request);
         if let Some(since) = flight.running_since.take() {
             core.board.ran(core.now.saturating_duration_since(since));

@@ -367,6 +367,11 @@ impl Connection {
         self.half_closed_since
     }
 
+    /// It waits for its next request once the response is written.
+    pub fn is_kept(&self) -> bool {
+        self.socket.is_some() && !self.is_at_eof && !self.protocol.wants_close()
+    }
+
     pub fn socket(&self) -> Option<&Socket> {
         self.socket.as_ref()
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::gateway::{CgiTarget, KnownName, Route};
+use crate::gateway::{CgiTarget, KnownName, Place, Route};
 use crate::handler::cgi::{self, Script};
 use crate::handler::static_files;
 use crate::protocol::{BodyLength, ProtocolError, RequestHead, RequestId};
@@ -13,7 +13,7 @@ use crate::scoreboard::{Answerer, Counter, Runner};
 use super::body::BodyBuffer;
 use super::connection::Connection;
 use super::core::Core;
-use super::flight::{Awaiting, Flight, Input, Job, Step, describe, write_name};
+use super::flight::{Asked, Awaiting, Flight, Input, Job, Step, describe, write_name};
 
 /// Local redirects of one request (RFC 3875 §6.2.2 leaves the number to us): Apache's limit.
 const MOST_REDIRECTS: u8 = 10;
@@ -28,7 +28,7 @@ impl Connection {
         }
         let length = head.body;
         let is_head = request.meta.known(KnownName::RequestMethod) == Some(b"HEAD");
-        let mut flight = Flight::new(id, Step::Answered, request, is_head);
+        let mut flight = Flight::new(id, Step::Answered, request, is_head, core.now);
         match &route {
             Ok(Route::Application(_)) => flight.head = Some(head),
             _ => self.protocol.recycle(head),
@@ -71,7 +71,12 @@ impl Connection {
     }
 
     fn find_script(&mut self, id: RequestId, target: &CgiTarget, length: BodyLength, core: &mut Core) {
-        let Some(request) = self.flight(id).and_then(|flight| flight.request.as_mut()) else { return };
+        let Some(flight) = self.flight(id) else { return };
+        flight.told.prefix_length = match &target.place {
+            Place::UrlPath { prefix_length } => Some(*prefix_length),
+            Place::Filename(_) => None,
+        };
+        let Some(request) = &mut flight.request else { return };
         match cgi::locate(target, &mut request.meta, core.config.document_root.as_deref()) {
             Err(error) => {
                 log::warn!(request:% = request.id_text(); "{}: {error}", describe(request));
@@ -98,6 +103,9 @@ impl Connection {
         input: Input,
         core: &mut Core,
     ) {
+        if let Some(flight) = self.flight(id) {
+            flight.told.queued = Some(core.now);
+        }
         if core.scripts.may_start() {
             self.start_script(id, &script, body, input, core);
         } else if core.scripts.may_wait() {
@@ -142,6 +150,7 @@ impl Connection {
         match core.scripts.start(connection, id, script, request, &core.registry, core.now) {
             Ok(key) => {
                 flight.step = Step::Script(key);
+                flight.told.started = Some(core.now);
                 flight.what.clear();
                 write_name(request, &mut flight.what);
                 core.board.count(Counter::ScriptsStarted);
@@ -164,6 +173,7 @@ impl Connection {
     pub(super) fn body(&mut self, id: RequestId, chunk: Bytes, core: &mut Core) {
         let limits = &core.config.limits;
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) else { return };
+        flight.told.bytes_in += chunk.len() as u64;
         let kept = match &mut flight.step {
             Step::Collecting(_, body) | Step::ScriptQueued(_, body, _) => {
                 body.push(chunk, limits.spool_threshold_bytes, &limits.spool_dir)
@@ -231,7 +241,8 @@ impl Connection {
                     set_content_length(&mut request, length);
                 }
                 let complete_at = flight.complete_at.unwrap_or(core.now);
-                core.push_ready(Job { connection, id, application, request, complete_at });
+                flight.told.queued = Some(complete_at);
+                core.push_ready(Job { connection, id, application, request, complete_at, cpu: None });
             }
         }
     }
@@ -267,7 +278,7 @@ impl Connection {
         match self.flight(id) {
             None => {
                 let request = core.spare_request();
-                self.flights.push(Flight::new(id, Step::Answered, request, false));
+                self.flights.push(Flight::new(id, Step::Answered, request, false, core.now));
             }
             Some(flight) => {
                 if let Step::Script(key) = flight.step {
@@ -296,6 +307,11 @@ impl Connection {
             return self.answer_error(id, 502, core);
         }
         request.body = Default::default();
+        let asked = |name| request.meta.known(name).unwrap_or_default().to_vec();
+        flight.told.asked.get_or_insert_with(|| {
+            let (method, target) = (asked(KnownName::RequestMethod), asked(KnownName::RequestUri));
+            Box::new(Asked { method, target })
+        });
         match core.gateway.redirect(location, &mut request.meta) {
             Ok(route) => {
                 self.take_route(id, route, BodyLength::None, core);

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::gateway::{BodyGuard, IdText, KnownName, Request, UniqueId};
 use crate::handler::cgi::Script;
+use crate::printable::printable;
 use crate::protocol::{RequestHead, RequestId};
 use crate::scoreboard::{Answerer, Place};
+use crate::sys::spawn::Exit;
 
 use super::body::BodyBuffer;
 use super::keyed::Key;
@@ -49,6 +51,53 @@ pub(crate) struct Outgoing {
     pub body_bytes: u64,
 }
 
+/// What only the access log wants to know.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// When its head was complete.
+    pub began: Instant,
+    /// It began to wait for an application thread, or for its turn among the scripts.
+    pub queued: Option<Instant>,
+    /// It had waited.
+    pub started: Option<Instant>,
+    /// Of the body, as far as it has come.
+    pub bytes_in: u64,
+    /// How much of the path is the mount of the script; `None` if the web server has named the script by its file.
+    pub prefix_length: Option<usize>,
+    /// How the script ended.
+    pub exit: Option<Exit>,
+    /// Time of a processor that the script has used, or the application's thread if somebody measures it.
+    pub cpu: Option<Duration>,
+    /// What the client has asked for, before a script's local redirect changed it.
+    pub asked: Option<Box<Asked>>,
+}
+
+impl Told {
+    fn new(began: Instant) -> Self {
+        Told {
+            began,
+            queued: None,
+            started: None,
+            bytes_in: 0,
+            prefix_length: None,
+            exit: None,
+            cpu: None,
+            asked: None,
+        }
+    }
+
+    /// How long it waited; `None` if nothing was started for it.
+    pub fn waited(&self) -> Option<Duration> {
+        Some(self.started?.saturating_duration_since(self.queued?))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub method: Vec<u8>,
+    pub target: Vec<u8>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub id: RequestId,
@@ -85,10 +134,11 @@ pub(crate) struct Flight {
     pub by: Answerer,
     /// Where the scoreboard shows it while it is being answered.
     pub place: Place,
+    pub told: Told,
 }
 
 impl Flight {
-    pub fn new(id: RequestId, step: Step, request: Box<Request>, is_head: bool) -> Self {
+    pub fn new(id: RequestId, step: Step, request: Box<Request>, is_head: bool, now: Instant) -> Self {
         Flight {
             id,
             step,
@@ -109,6 +159,7 @@ impl Flight {
             hops: 0,
             by: Answerer::Nobody,
             place: Place::default(),
+            told: Told::new(now),
         }
     }
 
@@ -116,7 +167,7 @@ impl Flight {
     pub fn description(&self) -> String {
         match &self.request {
             Some(request) => describe(request),
-            None => printable(&self.what),
+            None => printable(&self.what, usize::MAX),
         }
     }
 
@@ -138,6 +189,7 @@ impl Flight {
             self.taken_id = taken.to_vec();
         }
         self.running_since = Some(now);
+        self.told.started = Some(now);
     }
 
     /// The application begins to wait for a slow reader, or goes on.
@@ -190,13 +242,15 @@ pub(crate) struct Job {
     pub request: Box<Request>,
     /// When the last of it had come: since then it waits for an application thread.
     pub complete_at: Instant,
+    /// What the application's thread has used for it, if somebody wants to know.
+    pub cpu: Option<Duration>,
 }
 
 /// What the log calls a request: its method and target, printable and short.
 pub(crate) fn describe(request: &Request) -> String {
     let mut what = Vec::new();
     write_name(request, &mut what);
-    printable(&what)
+    printable(&what, usize::MAX)
 }
 
 /// Method and target, as they came.
@@ -206,8 +260,4 @@ pub(crate) fn write_name(request: &Request, what: &mut Vec<u8>) {
     what.push(b' ');
     let target = request.meta.known(KnownName::RequestUri).unwrap_or_default();
     what.extend_from_slice(&target[..target.len().min(MOST_BYTES)]);
-}
-
-fn printable(what: &[u8]) -> String {
-    what.escape_ascii().to_string()
 }

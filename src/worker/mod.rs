@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::channel::ToMaster;
 use crate::config::{Config, ListenerProtocol};
@@ -55,7 +56,7 @@ pub use application::{Application, Call};
 pub use response::{Flow, Response};
 
 use self::core::Core;
-use access_log::AccessLog;
+use access_log::{AccessLog, Whereabouts};
 use connection::Connection;
 use flight::Job;
 use hand_off::Drain;
@@ -88,6 +89,8 @@ struct Shared {
     /// Application threads that wait for a slow reader are told of progress.
     room: Condvar,
     stacks: Stacks,
+    /// The access log tells the CPU time of applications.
+    times_application: bool,
     started: Once,
     exit: AtomicI32,
 }
@@ -137,8 +140,11 @@ impl Worker {
         let registry = poll.registry().try_clone()?;
         let no_board = || io::Error::new(ErrorKind::InvalidInput, "it came without a page of the scoreboard");
         let board = Scoreboard::open(start.board.as_ref().ok_or_else(no_board)?)?;
-        let core =
-            Core::new(config.clone(), registry, AccessLog::new(start.access_log), start.hand_off, board);
+        let whereabouts =
+            Whereabouts { slot: start.slot, generation: start.generation, pid: std::process::id() };
+        let access_log = AccessLog::new(start.access_log, config.clone(), whereabouts);
+        let times_application = access_log.wants_cpu_time();
+        let core = Core::new(config.clone(), registry, access_log, start.hand_off, board);
         let allowed = match config.trust.web_server_addrs.as_deref().map(str::parse) {
             Some(Err(error)) => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{error}"))),
             Some(Ok(allowed)) => Some(allowed),
@@ -169,6 +175,7 @@ impl Worker {
             seat: Seat::new()?,
             room: Condvar::new(),
             stacks,
+            times_application,
             started: Once::new(),
             exit: AtomicI32::new(WorkerExit::Done.code()),
         });
@@ -208,13 +215,15 @@ impl Worker {
                 None => application.detached(|| shared.drive()),
             };
             match driven {
-                Driven::Job(job) => {
+                Driven::Job(mut job) => {
                     let mut response = Response::new(shared, &job, std::mem::take(&mut head));
                     let call = Call { request: &job.request, application: job.application };
                     logger::enter_request(&job.request);
+                    let before = shared.times_application.then(thread_cpu_time);
                     application.respond(call, &mut response);
                     logger::leave_request();
                     head = response.into_head();
+                    job.cpu = before.map(|before| thread_cpu_time().saturating_sub(before));
                     next = shared.exchange(job);
                 }
                 Driven::Signal if application.on_signal() => {}
@@ -267,6 +276,12 @@ impl Worker {
         self.shared.lock().core.access_log.flush();
         self.shared.exit.load(Ordering::Relaxed)
     }
+}
+
+/// What the calling thread has used of a processor.
+fn thread_cpu_time() -> Duration {
+    // An error would mean a kernel without this clock.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 impl Shared {
@@ -353,9 +368,9 @@ impl Shared {
     fn exchange(&self, job: Job) -> Option<Job> {
         let mut state = self.lock();
         state.core.begin_turn();
-        let Job { connection, id, request, .. } = job;
+        let Job { connection, id, request, cpu, .. } = job;
         state.with_connection(connection, |connection, core| {
-            connection.returned(id, request, core);
+            connection.returned(id, request, cpu, core);
             if connection.protocol.has_unread() {
                 // A client that sends on and on, without waiting for answers, has its turn after the others.
                 core.revisit.push_back(connection.key);

@@ -14,6 +14,7 @@ use crate::gateway::{Body, Request};
 use crate::handler::HandlerError;
 use crate::handler::cgi::{HeaderLimits, Pipe, Script, ScriptEvent, ScriptRun};
 use crate::protocol::RequestId;
+use crate::sys::spawn::Exit;
 
 use super::keyed::{Key, Keyed, Source};
 use super::timers::{Timed, Timers};
@@ -161,6 +162,11 @@ impl Scripts {
         if let Some(entry) = self.running.get_mut(key) {
             entry.run.finish_input();
         }
+    }
+
+    /// How the script has ended, and how much time of a processor it has used, if it has ended.
+    pub fn outcome(&self, key: Key) -> (Option<Exit>, Option<Duration>) {
+        self.running.get(key).map(|entry| entry.run.outcome()).unwrap_or_default()
     }
 
     /// Nobody waits for its response: it is told to end.

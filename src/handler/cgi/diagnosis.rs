@@ -12,8 +12,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
-use super::super::{HandlerError, printable};
+use super::super::HandlerError;
 use super::Script;
+use crate::printable::printable;
 use crate::sys::spawn::Exit;
 
 /// What posix_spawn's error means for this script.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::super::printable;
+use crate::printable::printable;
 use crate::protocol::{InvalidField, ResponseHead, default_reason, is_field_value};
 
 /// What a header may cost.

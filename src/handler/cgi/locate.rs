@@ -15,8 +15,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
-use super::super::{HandlerError, printable};
+use super::super::HandlerError;
 use crate::gateway::{CgiTarget, KnownName, MetaVariables, Place};
+use crate::printable::printable;
 
 /// A script that may be run.
 #[derive(Debug, Clone)]

@@ -61,6 +61,11 @@ impl Process {
         self.child.forget_exit_fd();
     }
 
+    /// Of the process and the children that it has waited for; known once it has ended.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.child.cpu_time()
+    }
+
     pub fn is_running(&self) -> bool {
         self.state == State::Running
     }

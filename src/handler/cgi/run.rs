@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 
-use super::super::{HandlerError, printable};
+use super::super::HandlerError;
 use super::header::{Header, HeaderError, HeaderLimits, HeaderParser};
 use super::input::Input;
 use super::output::{Output, Read};
@@ -27,6 +27,7 @@ use super::{Script, diagnosis, environment};
 use crate::cli::ScriptStderr;
 use crate::config::CgiConfig;
 use crate::gateway::{KnownName, MetaVariables};
+use crate::printable::printable;
 use crate::protocol::{ResponseHead, parse_content_length};
 use crate::sys::spawn::{self, Exit, Program};
 
@@ -276,6 +277,11 @@ impl ScriptRun {
     /// The process is reaped, and its last event taken: the run may be dropped.
     pub fn is_over(&self) -> bool {
         self.process.is_over() && self.is_response_over() && self.next.is_none()
+    }
+
+    /// How the process has ended, and how much time of a processor it and the children that it has waited for have used.
+    pub(crate) fn outcome(&self) -> (Option<Exit>, Option<Duration>) {
+        (self.exit, self.process.cpu_time())
     }
 
     /// As on a kernel without pidfd.

@@ -5,9 +5,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 
-use super::super::printable;
 use super::output::{Output, Read};
 use super::run::Label;
+use crate::printable::printable;
 
 /// A longer line is cut into lines of this length.
 const MAX_LINE_BYTES: usize = 8 * 1024;

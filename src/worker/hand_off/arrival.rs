@@ -105,6 +105,8 @@ impl Connection {
                 if let Some(flight) = self.flight(id) {
                     flight.hops = hops;
                     flight.complete_at = since;
+                    flight.told.began = since.unwrap_or(flight.told.began);
+                    flight.told.bytes_in = body.len();
                     match &mut flight.step {
                         Step::Collecting(_, collected) | Step::ScriptQueued(_, collected, _) => {
                             *collected = body

@@ -1,5 +1,6 @@
 //! What the log and the access log say.
 
+mod access;
 mod request_id;
 
 /// What stands in the brackets of a line about a request.

@@ -1,23 +1,17 @@
-//! Bytes from outside on their way to the log: nothing in them can forge a line or drive a terminal.
+//! What others have written, on its way to the log or to a terminal: nothing in it can forge a line or give an order.
 
 use std::fmt::Write;
 
 /// The text of `bytes`: UTF-8 stays, control characters and other bytes are escaped (`\n`, `\x1b`, `\xff`). At most
 /// `max_bytes` bytes are shown; how many more there were is said.
-pub(crate) fn printable(bytes: &[u8], max_bytes: usize) -> String {
+pub fn printable(bytes: &[u8], max_bytes: usize) -> String {
     let (shown, left) = match bytes.split_at_checked(max_bytes) {
         Some((shown, left)) => (shown, left.len()),
         None => (bytes, 0),
     };
     let mut text = String::with_capacity(shown.len());
     for chunk in shown.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\t' => text.push('\t'),
-                _ if is_unsafe(character) => text.extend(character.escape_default()),
-                _ => text.push(character),
-            }
-        }
+        push_printable(&mut text, chunk.valid());
         for byte in chunk.invalid() {
             // Writing to a String can't fail.
             let _ = write!(text, "\\x{byte:02x}");
@@ -29,8 +23,18 @@ pub(crate) fn printable(bytes: &[u8], max_bytes: usize) -> String {
     text
 }
 
+/// Appends `line` with what is unsafe in it escaped, but for the tab.
+pub fn push_printable(text: &mut String, line: &str) {
+    for character in line.chars() {
+        match is_unsafe(character) && character != '\t' {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+}
+
 /// Control characters; line and paragraph separators, and marks that reorder the text around them.
-fn is_unsafe(character: char) -> bool {
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
