@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,74 @@ pub enum ScriptStderr {
     Log,
     /// Also to the web server, as FCGI_STDERR records
     Fastcgi,
+}
+
+/// How many workers there are: `4`, or as many as are needed within limits: `2..16`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSize {
+    pub min: u16,
+    pub max: u16,
+}
+
+impl PoolSize {
+    const MOST: u16 = 4096;
+
+    pub fn fixed(count: u16) -> Self {
+        PoolSize { min: count, max: count }
+    }
+
+    pub fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
+}
+
+impl FromStr for PoolSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<u16>().ok().filter(|number| *number <= Self::MOST);
+        let size = match text.split_once("..") {
+            None => number(text).map(PoolSize::fixed),
+            Some((min, max)) => number(min).zip(number(max)).map(|(min, max)| PoolSize { min, max }),
+        };
+        match size {
+            None => Err(format!("expected a number up to {}, or two such as 2..16", Self::MOST)),
+            Some(size) if size.max == 0 => Err("without a worker nobody answers".to_owned()),
+            Some(size) if size.min > size.max => Err("the first number is the smaller one".to_owned()),
+            Some(size) => Ok(size),
+        }
+    }
+}
+
+/// Workers beyond those that are wanted, during a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Surge {
+    Count(u16),
+    Percent(u16),
+}
+
+impl Surge {
+    /// For so many workers: at least one.
+    pub fn of(self, workers: u16) -> usize {
+        let surge = match self {
+            Surge::Count(count) => count.into(),
+            Surge::Percent(percent) => (usize::from(workers) * usize::from(percent)).div_ceil(100),
+        };
+        surge.max(1)
+    }
+}
+
+impl FromStr for Surge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, surge): (&str, fn(u16) -> Surge) = match text.strip_suffix('%') {
+            Some(percent) => (percent, Surge::Percent),
+            None => (text, Surge::Count),
+        };
+        let number = number.parse().ok().filter(|number| *number > 0).map(surge);
+        number.ok_or_else(|| "expected a number of workers, or a percentage like 25%".to_owned())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -234,11 +303,25 @@ pub struct PythonOptions {
 
 #[derive(Debug, Args)]
 pub struct ProcessOptions {
-    /// Number of worker processes [default: the processors that this process may use]
+    /// Worker processes: a number, or two for a pool that grows and shrinks [default: the processors that this process may use]
     ///
-    /// At most 4096. TTIN and TTOU change the number while forkhorn runs.
-    #[arg(short, long, value_name = "COUNT", env = "FORKHORN_WORKERS")]
-    pub workers: Option<NonZeroU16>,
+    /// The default heeds the affinity mask, and the quota of the control group. At most 4096. With 2..16 there are at least
+    /// 2 workers, more when requests wait or most workers are busy, and one less after a time of calm. With 0..16 there is
+    /// none while no connection is open; the first one to come then waits for a worker to start. TTIN and TTOU change the
+    /// numbers while forkhorn runs.
+    #[arg(short, long, value_name = "COUNT|MIN..MAX", env = "FORKHORN_WORKERS")]
+    pub workers: Option<PoolSize>,
+    /// Calm after which a pool that may shrink has a worker less, in seconds
+    ///
+    /// Calm is when the others could do its work and be busy for less than 60 % of their time. Each further worker leaves a
+    /// second later, if it stays calm.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub worker_idle_timeout: f64,
+    /// Idle workers that a pool that may grow should have
+    ///
+    /// For requests that come all at once: they do not wait for a worker to start.
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub spare_workers: u16,
     /// Application threads in each worker: so many requests at once are in Python
     ///
     /// With more than one, applications see that wsgi.multithread is true.
@@ -291,7 +374,7 @@ pub struct ProcessOptions {
     /// A percentage is rounded up; at least one. A larger number makes a reload faster, and takes more memory meanwhile. Old
     /// workers that still finish requests count.
     #[arg(long, value_name = "COUNT|PERCENT%", default_value = "25%")]
-    pub max_surge: String,
+    pub max_surge: Surge,
     /// User that workers and scripts run as; needs root
     ///
     /// A name, or the number of a user that the system knows. Applications are loaded as this user, with its HOME, USER and

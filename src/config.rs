@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{CgiProgram, Preload, ScriptStderr, Serve};
+use crate::cli::{CgiProgram, PoolSize, Preload, ScriptStderr, Serve, Surge};
 
 pub use access_log::{AccessLogFormat, Field, NamedField, Piece, Unit};
 pub use address::Address;
@@ -68,7 +68,9 @@ pub struct PythonConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProcessConfig {
-    pub workers: u16,
+    pub workers: PoolSize,
+    pub worker_idle_timeout: Duration,
+    pub spare_workers: u16,
     pub threads: u16,
     /// `None`: no limit.
     pub timeout: Option<Duration>,
@@ -90,24 +92,6 @@ pub struct RecyclingConfig {
     pub requests_jitter: u64,
     pub max_memory_bytes: Option<u64>,
     pub max_lifetime: Option<Duration>,
-}
-
-/// Workers beyond those that are wanted, during a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Surge {
-    Count(u16),
-    Percent(u16),
-}
-
-impl Surge {
-    /// For so many workers: at least one.
-    pub fn of(self, workers: u16) -> usize {
-        let surge = match self {
-            Surge::Count(count) => count.into(),
-            Surge::Percent(percent) => (usize::from(workers) * usize::from(percent)).div_ceil(100),
-        };
-        surge.max(1)
-    }
 }
 
 /// Whom workers and scripts run as, with all groups, looked up before anything is started.

@@ -11,7 +11,9 @@
 //! | words | what |
 //! | --- | --- |
 //! | 0 | how many places for requests there are: written by the master |
-//! | 1 … | state and heartbeat, then the [`Gauge`]s |
+//! | 1 … | state and heartbeat |
+//! | 3 | how many workers there are, the [`Population`]: written by the master |
+//! | 4 … | the [`Gauge`]s |
 //! | 32 … | the [`Counter`]s |
 //! | 128 … | the places for requests that are being answered: first those of application threads, then those of scripts |
 //!
@@ -56,6 +58,25 @@ impl BoardState {
     }
 }
 
+/// How many workers there are: what the master lets each of them know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Population {
+    /// Those that accept requests now.
+    pub serving: u16,
+    /// As many as there may be.
+    pub most: u16,
+}
+
+impl Population {
+    fn to_word(self) -> u64 {
+        u64::from(self.serving) | u64::from(self.most) << 16
+    }
+
+    fn from_word(word: u64) -> Self {
+        Population { serving: word as u16, most: (word >> 16) as u16 }
+    }
+}
+
 /// What a request is answered by, as far as places go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runner {
@@ -69,6 +90,7 @@ const WORD_BYTES: usize = 8;
 const LAYOUT: usize = 0;
 const STATE: usize = 1;
 const HEARTBEAT: usize = 2;
+const POPULATION: usize = 3;
 const GAUGES: usize = 4;
 const COUNTERS: usize = 32;
 const PLACES: usize = 128;

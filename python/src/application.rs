@@ -113,7 +113,7 @@ impl State {
         response: &mut Response<'_>,
     ) -> PyResult<()> {
         self.input.get().reset(&call.request.body);
-        let environ = self.environs.make(py, call.request)?;
+        let environ = self.environs.make(py, call)?;
         let exchange = self.exchange.clone_ref(py);
         let outcome = exchange.get().lend(response, || {
             run(exchange.get(), application, &environ, self.start_response.bind(py), &call.request.meta)
@@ -209,8 +209,6 @@ fn constants<'py>(
     constants.set_item("wsgi.version", PyTuple::new(py, [1, 0])?)?;
     constants.set_item("wsgi.errors", errors)?;
     constants.set_item("wsgi.multithread", config.processes.threads > 1)?;
-    // Another process may answer another request of a CGI program at the same time.
-    constants.set_item("wsgi.multiprocess", config.processes.workers > 1 || run_once)?;
     constants.set_item("wsgi.run_once", run_once)?;
     constants.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
     constants.set_item("wsgi.input_terminated", true)?;

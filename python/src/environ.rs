@@ -9,7 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use forkhorn::gateway::{KnownName, MetaVariables, Name, Request};
+use forkhorn::gateway::{KnownName, MetaVariables, Name};
+use forkhorn::worker::Call;
 
 use crate::cpython::native_string;
 use crate::input::Input;
@@ -31,6 +32,7 @@ pub struct Environs {
     /// The same as they came.
     previous: MetaVariables,
     scheme: Scheme,
+    multiprocess: bool,
     /// The template is that of a whole request, not of one that failed on the way.
     is_complete: bool,
     names: Names,
@@ -64,12 +66,14 @@ enum Scheme {
 impl Environs {
     pub fn new(py: Python<'_>, constants: Bound<'_, PyDict>) -> PyResult<Self> {
         constants.set_item(intern!(py, "wsgi.url_scheme"), Scheme::Http.object(py))?;
+        constants.set_item(intern!(py, "wsgi.multiprocess"), false)?;
         Ok(Environs {
             template: constants.copy()?.unbind(),
             constants: constants.unbind(),
             entries: Vec::new(),
             previous: MetaVariables::default(),
             scheme: Scheme::Http,
+            multiprocess: false,
             is_complete: false,
             names: Names::new(py),
             values: KnownName::ALL.iter().map(|_| None).collect(),
@@ -92,7 +96,14 @@ impl Environs {
     }
 
     /// A new dict, which belongs to the application.
-    pub fn make<'py>(&mut self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyDict>> {
+    pub fn make<'py>(&mut self, py: Python<'py>, call: &Call<'_>) -> PyResult<Bound<'py, PyDict>> {
+        let request = call.request;
+        if call.multiprocess != self.multiprocess {
+            for dict in [&self.constants, &self.template] {
+                dict.bind(py).set_item(intern!(py, "wsgi.multiprocess"), call.multiprocess)?;
+            }
+            self.multiprocess = call.multiprocess;
+        }
         let could_update = std::mem::take(&mut self.is_complete) && self.update(py, &request.meta)?;
         if !could_update {
             self.rebuild(py, &request.meta)?;

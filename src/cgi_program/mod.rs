@@ -29,7 +29,7 @@ use crate::hand_off::HandOffQueue;
 use crate::logger;
 use crate::master::bridge::{Bridge, boot};
 use crate::process::{WorkerExit, WorkerStart};
-use crate::scoreboard::{BoardView, Layout};
+use crate::scoreboard::{BoardView, Layout, Population};
 use crate::worker::Worker;
 use relay::End;
 
@@ -130,7 +130,9 @@ impl Program {
         nix::unistd::dup2_stdout(io::stderr())?;
         let (master, channel) = Channel::pair()?;
         // Nobody reads it.
-        let (_, board) = BoardView::create(Layout::of(&config))?;
+        let (view, board) = BoardView::create(Layout::of(&config))?;
+        // The web server may start another process for another request at the same time.
+        view.tell_population(Population { serving: 1, most: u16::MAX });
         let start = WorkerStart {
             config: config.clone(),
             slot: 0,

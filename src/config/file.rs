@@ -16,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{AppSpec, StartupError};
+use crate::cli::{PoolSize, Surge};
 
 /// Longest file, in bytes: a longer one is something else.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -183,14 +184,16 @@ fn word(key: &str, option: &Arg, value: &DeValue<'_>) -> Result<String, String> 
     let wrong = || format!("'{key}': expected {}, found {}", expected.told(), told(value));
     match (expected, value) {
         (Expected::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
-        (Expected::Number, DeValue::Integer(number)) => i128::from_str_radix(number.as_str(), number.radix())
-            .map(|number| number.to_string())
-            .map_err(|error| format!("'{key}': {error}")),
+        (Expected::Number | Expected::NumberOrText, DeValue::Integer(number)) => {
+            i128::from_str_radix(number.as_str(), number.radix())
+                .map(|number| number.to_string())
+                .map_err(|error| format!("'{key}': {error}"))
+        }
         (Expected::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
-        (Expected::Text, DeValue::String(text)) if text.contains('\0') => {
+        (Expected::Text | Expected::NumberOrText, DeValue::String(text)) if text.contains('\0') => {
             Err(format!("'{key}': the text holds a NUL"))
         }
-        (Expected::Text, DeValue::String(text)) => Ok(text.clone().into_owned()),
+        (Expected::Text | Expected::NumberOrText, DeValue::String(text)) => Ok(text.clone().into_owned()),
         _ => Err(wrong()),
     }
 }
@@ -200,6 +203,7 @@ enum Expected {
     Switch,
     Number,
     Text,
+    NumberOrText,
 }
 
 impl Expected {
@@ -208,6 +212,7 @@ impl Expected {
             Expected::Switch => "true or false",
             Expected::Number => "a number",
             Expected::Text => "a text in quotes",
+            Expected::NumberOrText => "a number, or a text in quotes",
         }
     }
 }
@@ -221,9 +226,11 @@ fn expected(option: &Arg) -> Expected {
         TypeId::of::<NonZeroU16>(),
         TypeId::of::<NonZeroU32>(),
     ];
+    let numbers_or_more = [TypeId::of::<PoolSize>(), TypeId::of::<Surge>()];
     let taken = option.get_value_parser().type_id();
     match option.get_action() {
         ArgAction::SetTrue => Expected::Switch,
+        _ if numbers_or_more.iter().any(|more| taken == *more) => Expected::NumberOrText,
         _ if numbers.iter().any(|number| taken == *number) => Expected::Number,
         _ => Expected::Text,
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{
     AccessLogConfig, AccessLogFormat, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig,
     ListenerConfig, ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig,
-    StartupError, Surge, TrustConfig, env_file,
+    StartupError, TrustConfig, env_file,
 };
-use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, ProcessOptions, PythonOptions, Serve};
+use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
 
 const DEFAULT_HTTP: &str = "127.0.0.1:8000";
@@ -79,7 +79,7 @@ pub(super) fn resolve_cgi_program(
             Some(name) => mount_prefix("SCRIPT_NAME", name)?,
         };
     }
-    config.processes.workers = 1;
+    config.processes.workers = PoolSize::fixed(1);
     Ok(config)
 }
 
@@ -265,9 +265,11 @@ fn find_interpreter(name: &Path) -> Result<PathBuf, StartupError> {
 
 fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
     // available_parallelism heeds the affinity mask and the cgroup's quota.
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get().min(256) as u16);
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(256) as u16);
     Ok(ProcessConfig {
-        workers: options.workers.map_or(processors, |count| count.get()),
+        workers: options.workers.unwrap_or_else(|| PoolSize::fixed(processors())),
+        worker_idle_timeout: seconds("--worker-idle-timeout", options.worker_idle_timeout)?,
+        spare_workers: options.spare_workers,
         threads: options.threads.get(),
         timeout: optional_seconds("--timeout", options.timeout)?,
         slow_request: optional_seconds("--slow-request", options.slow_request)?,
@@ -278,23 +280,10 @@ fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
             max_memory_bytes: Some(u64::from(options.max_memory) << 20).filter(|bytes| *bytes > 0),
             max_lifetime: optional_seconds("--max-lifetime", options.max_lifetime)?,
         },
-        max_surge: surge(&options.max_surge)?,
+        max_surge: options.max_surge,
         identity: identity(options.user.as_deref(), options.group.as_deref())?,
         umask: options.umask.map(|mask| octal("--umask", &mask, 0o777)).transpose()?,
         pid_file: options.pid_file.map(|path| absolute("--pid-file", &path)).transpose()?,
-    })
-}
-
-fn surge(text: &str) -> Result<Surge, StartupError> {
-    let (number, surge): (&str, fn(u16) -> Surge) = match text.strip_suffix('%') {
-        Some(percent) => (percent, Surge::Percent),
-        None => (text, Surge::Count),
-    };
-    let number = number.parse().ok().filter(|number| *number > 0).map(surge);
-    number.ok_or_else(|| {
-        StartupError::usage(format!(
-            "--max-surge {text}: expected a number of workers, or a percentage like 25%"
-        ))
     })
 }
 

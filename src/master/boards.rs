@@ -6,18 +6,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::workers::ProcessId;
-use crate::scoreboard::{BoardView, Counters, Layout};
+use crate::scoreboard::{BoardView, Counters, Layout, Population};
 
 #[derive(Debug, Default)]
 pub(crate) struct Boards {
     pages: BTreeMap<ProcessId, BoardView>,
     past: Counters,
+    population: Population,
 }
 
 impl Boards {
     /// A fresh page: the descriptor is for the worker.
     pub(crate) fn make(&mut self, id: ProcessId, layout: Layout) -> io::Result<OwnedFd> {
         let (view, page) = BoardView::create(layout)?;
+        view.tell_population(self.population);
         self.pages.insert(id, view);
         Ok(page)
     }
@@ -35,6 +37,14 @@ impl Boards {
             sum.add(page.counters());
         }
         sum
+    }
+
+    /// Lets every worker know how many there are.
+    pub(crate) fn tell_population(&mut self, population: Population) {
+        if self.population != population {
+            self.population = population;
+            self.pages.values().for_each(|page| page.tell_population(population));
+        }
     }
 
     /// Keeps the pages of those processes that are still known; of the others, what they have counted.

@@ -2,6 +2,7 @@
 //!
 //! The loop here only moves facts and actions: [`workers`] decides what they mean. Signals are events
 //! ([`signals`]); [`sockets`], [`pid_file`] and [`access_log`] open what needs the rights of the first user;
+//! [`load`] reads from the scoreboard what the workers have to do, and [`sentry`] stands in for them while there is none;
 //! [`preflight`] checks what the last one will need; [`bridge`] and [`spawn`] know how a process is started; a [`plan`] is
 //! all that one generation is started with.
 
@@ -10,10 +11,12 @@
 mod access_log;
 mod boards;
 pub(crate) mod bridge;
+mod load;
 mod notify;
 mod pid_file;
 mod plan;
 mod preflight;
+mod sentry;
 mod signals;
 mod sockets;
 mod spawn;
@@ -36,9 +39,11 @@ use crate::process::{process_memory, resident_bytes};
 use crate::scoreboard::{Layout, RequestView};
 use crate::{logger, sys};
 use boards::Boards;
+use load::{Capacity, LoadMeter};
 use notify::Notifier;
 use pid_file::PidFile;
 use plan::{Plan, Plans};
+use sentry::Sentry;
 use signals::{Signals, Wish};
 use sockets::Available;
 use workers::{Action, ForkReport, Order, ProcessId, Workers};
@@ -76,6 +81,8 @@ struct Master {
     notifier: Notifier,
     hand_off: HandOffQueue,
     boards: Boards,
+    load: LoadMeter,
+    sentry: Sentry,
     _pid_file: Option<PidFile>,
 }
 
@@ -120,6 +127,8 @@ impl Master {
             notifier: Notifier::from_environment(),
             hand_off,
             boards: Boards::default(),
+            load: LoadMeter::default(),
+            sentry: Sentry::default(),
             _pid_file: pid_file,
         })
     }
@@ -139,7 +148,9 @@ impl Master {
                 Err(error) => return Err(StartupError::other(format!("the event loop failed: {error}"))),
                 Ok(()) => {}
             }
+            let mut somebody_came = false;
             for event in events.iter().filter(|event| event.token() != SIGNALS) {
+                somebody_came |= event.token() == sentry::SOMEBODY;
                 self.unread.extend(u32::try_from(event.token().0).map(ProcessId));
             }
             self.receive(&mut end);
@@ -150,7 +161,12 @@ impl Master {
                 let actions = self.workers.on_deadline(Instant::now());
                 self.act(actions, &mut end);
             }
+            if somebody_came {
+                let actions = self.workers.wake(Instant::now());
+                self.act(actions, &mut end);
+            }
             self.tidy();
+            self.watch_for_somebody()?;
         }
         end.unwrap_or(Ok(()))
     }
@@ -165,6 +181,25 @@ impl Master {
         self.boards.tidy(|id| workers.knows(id));
         self.plans.tidy(|number| workers.is_current(number), |number| workers.has_process_of(number));
         self.notifier.observe(&workers.summary(), Instant::now());
+        self.boards.tell_population(workers.population());
+    }
+
+    /// Without workers, this process sees who comes.
+    fn watch_for_somebody(&mut self) -> End {
+        let sockets = self.plans.listeners().chain([self.hand_off.receiving_end()]);
+        self.sentry
+            .stand(self.workers.is_asleep(), self.poll.registry(), sockets)
+            .map_err(|error| StartupError::other(format!("cannot watch the listeners: {error}")))
+    }
+
+    fn look_at_load(&mut self) -> Vec<Action> {
+        let now = Instant::now();
+        let Some(config) = self.plans.latest() else { return Vec::new() };
+        let capacity = Capacity::of(config);
+        let mut load = self.load.look(&mut self.boards, self.workers.serving(), capacity, now);
+        let waiting = self.plans.listeners().chain([self.hand_off.receiving_end()]);
+        load.waits |= load::is_any_readable(waiting);
+        self.workers.on_load(load, now)
     }
 
     fn obey(&mut self, wish: Wish, end: &mut Option<End>) {
@@ -267,6 +302,7 @@ impl Master {
                     queue.extend(self.tell(id, &ToProcess::Drain { hand_over }, &[]));
                 }
                 Action::Tell(id, Order::Stop) => queue.extend(self.tell(id, &ToProcess::Stop, &[])),
+                Action::LookAtLoad => queue.extend(self.look_at_load()),
                 Action::Measure { id, pid } => {
                     if let Some(bytes) = self.memory_of(pid) {
                         queue.extend(self.workers.on_memory(id, bytes, Instant::now()));

@@ -110,9 +110,9 @@ impl Notifier {
         }
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| now >= watchdog.next) {
             watchdog.next = now + watchdog.every;
-            // Without a worker nothing is served: silence has the service started anew. Before it was ready, and while
-            // it stops, other limits hold.
-            if summary.serving > 0 || !self.ready || self.stopping {
+            // Without a worker nothing is served: silence has the service started anew, unless none is wanted. Before it
+            // was ready, and while it stops, other limits hold.
+            if summary.serving > 0 || summary.wanted == 0 || !self.ready || self.stopping {
                 message.push_str("WATCHDOG=1\n");
             }
         }

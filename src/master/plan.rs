@@ -43,7 +43,9 @@ impl Plan {
     /// What is decided by.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
-            workers: self.config.processes.workers,
+            pool: self.config.processes.workers,
+            worker_idle_timeout: self.config.processes.worker_idle_timeout,
+            spare_workers: self.config.processes.spare_workers,
             preload: self.config.python.as_ref().is_some_and(|python| python.preload != Preload::Never),
             applications: self.config.python.is_some(),
             graceful_timeout: self.config.processes.graceful_timeout,
@@ -91,6 +93,11 @@ impl Plans {
     /// For the end: see [`Sockets::close`].
     pub(crate) fn close_listeners(&mut self) {
         self.all.values_mut().for_each(|plan| plan.sockets.close());
+    }
+
+    /// The listeners of the generations that live.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.values().flat_map(|plan| plan.sockets.descriptors())
     }
 
     /// Closes the listeners that no living generation has, and forgets plans of which no process is left.

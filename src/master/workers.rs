@@ -2,8 +2,8 @@
 //!
 //! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books; `workers/` has the slots and
 //! how they are filled (`slots.rs`), a process as it is known (`process.rs`), and what follows from what processes say
-//! (`facts.rs`), from their ends (`exits.rs`), from limits that a worker reaches (`recycle.rs`), and from the operator's
-//! wishes (`reload.rs`, `stop.rs`).
+//! (`facts.rs`), from their ends (`exits.rs`), from limits that a worker reaches (`recycle.rs`), from the load
+//! (`scaling.rs`), and from the operator's wishes (`reload.rs`, `stop.rs`).
 
 mod actions;
 mod configure;
@@ -12,6 +12,7 @@ mod facts;
 mod process;
 mod recycle;
 mod reload;
+mod scaling;
 mod slots;
 mod stop;
 mod summary;
@@ -24,12 +25,14 @@ use std::time::{Duration, Instant};
 
 pub(crate) use actions::{Action, Order, ProcessId};
 pub(crate) use facts::ForkReport;
+pub(crate) use scaling::Load;
 pub(crate) use summary::Summary;
 
-use crate::config::Surge;
+use crate::cli::{PoolSize, Surge};
 use actions::Failure;
 use process::{Phase, Process, Step};
 use recycle::Recycling;
+use scaling::Scaling;
 use slots::Generation;
 
 /// After how long a process that still loads is mentioned in the log, again and again.
@@ -53,7 +56,11 @@ const MAX_WORKERS: u16 = 4096;
 /// What of the configuration matters here. A reload may bring another.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) workers: u16,
+    pub(crate) pool: PoolSize,
+    /// A pool of variable size has a worker less after so long a calm.
+    pub(crate) worker_idle_timeout: Duration,
+    /// A pool of variable size has so many idle workers, if it may.
+    pub(crate) spare_workers: u16,
     /// Workers are forked from a template, unless the application can't be copied.
     pub(crate) preload: bool,
     /// There are applications to load.
@@ -88,12 +95,13 @@ pub(crate) struct Workers {
     configuration_wanted: bool,
     /// What holds once the next generation has taken over.
     next_settings: Option<Settings>,
-    /// What held before the current generation has, and the number of workers: for the case that it goes back.
-    last_settings: Option<(Settings, u16)>,
+    /// What held before the current generation, and what TTIN and TTOU had added up to: for the case that it goes back.
+    last_settings: Option<(Settings, i32)>,
     /// Some worker has been ready, so that the applications can be loaded in principle.
     ever_ready: bool,
     first_failures: u32,
     recycling: Recycling,
+    scaling: Scaling,
     end: Option<End>,
     processes: BTreeMap<ProcessId, Process>,
     last_id: u32,
@@ -113,7 +121,9 @@ enum End {
 impl Workers {
     pub(crate) fn new(settings: Settings) -> Self {
         Workers {
-            wanted: settings.workers.clamp(1, MAX_WORKERS),
+            // One proves that the application loads, even where there may be none.
+            wanted: settings.pool.min.clamp(1, MAX_WORKERS),
+            scaling: Scaling::new(),
             current: Generation::new(0, settings.preload),
             next: None,
             outgoing: None,
@@ -150,7 +160,10 @@ impl Workers {
             let slots = generation.slots.iter().take(self.wanted.into()).map(|slot| slot.retry_at);
             slots.chain([generation.template_retry_at])
         });
-        let others = retries.chain(self.recycling_deadlines()).filter(|_| self.end.is_none());
+        let others = retries
+            .chain(self.recycling_deadlines())
+            .chain([self.scaling.deadline()])
+            .filter(|_| self.end.is_none());
         processes.chain(others).flatten().min()
     }
 
@@ -162,6 +175,12 @@ impl Workers {
     /// It has not ended, as far as the books say.
     pub(crate) fn knows(&self, id: ProcessId) -> bool {
         self.processes.contains_key(&id)
+    }
+
+    /// Workers that accept requests.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = ProcessId> {
+        let serving = self.processes.iter().filter(|(_, process)| process.is_serving());
+        serving.map(|(&id, _)| id)
     }
 
     /// The process that runs as `pid`.
@@ -216,14 +235,6 @@ impl Workers {
         self.remove(id, &Failure::NotForked("its template did not answer".into()), now, actions);
     }
 
-    /// One worker more or less.
-    pub(crate) fn change_count(&mut self, more: bool, now: Instant) -> Vec<Action> {
-        let wanted = if more { self.wanted.saturating_add(1) } else { self.wanted.saturating_sub(1) };
-        self.wanted = wanted.clamp(1, MAX_WORKERS);
-        log::info!("{} workers are wanted", self.wanted);
-        self.settle(now, Vec::new())
-    }
-
     /// Ends every fact: starts what is missing, drains what is too much, changes the generation or exits when it is
     /// time.
     fn settle(&mut self, now: Instant, mut actions: Vec<Action>) -> Vec<Action> {
@@ -233,6 +244,7 @@ impl Workers {
             }
             return actions;
         }
+        self.look_at_load(now, &mut actions);
         self.advance_reload(now, &mut actions);
         self.recycle(now, &mut actions);
         self.ask_for_configuration(&mut actions);

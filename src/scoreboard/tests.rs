@@ -46,6 +46,16 @@ fn what_a_worker_writes_the_master_reads() {
     assert_eq!(view.gauge(Gauge::LongestQueue), 60_000_000);
 }
 
+#[test]
+fn what_the_master_writes_the_worker_reads() {
+    let (view, board) = page(1, 0);
+    assert_eq!(board.population(), Population::default());
+    for (serving, most) in [(1, 1), (3, 4096), (u16::MAX, u16::MAX)] {
+        view.tell_population(Population { serving, most });
+        assert_eq!(board.population(), Population { serving, most });
+    }
+}
+
 fn texts_of(requests: &[RequestView]) -> Vec<&String> {
     requests.iter().map(|request| &request.text).collect()
 }

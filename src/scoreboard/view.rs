@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     BoardState, COUNTERS, Counter, DRAINING, GAUGES, Gauge, HEARTBEAT, LAYOUT, Layout, MADE_ID, MAX_ID_BYTES,
-    MAX_TEXT_BYTES, PLACE_WORDS, PLACES, RUNNING, Runner, SERVING, STATE, WORD_BYTES,
+    MAX_TEXT_BYTES, PLACE_WORDS, PLACES, POPULATION, Population, RUNNING, Runner, SERVING, STATE, WORD_BYTES,
 };
 use crate::gateway::UniqueId;
 use crate::sys::{self, SharedWords};
@@ -62,6 +62,13 @@ impl BoardView {
             word.store(layout.to_word(), Ordering::Relaxed);
         }
         Ok((BoardView { words, layout, seen: Counters::default() }, page))
+    }
+
+    /// Lets the worker know.
+    pub fn tell_population(&self, population: Population) {
+        if let Some(word) = self.words.get(POPULATION) {
+            word.store(population.to_word(), Ordering::Relaxed);
+        }
     }
 
     /// What the worker says that it does.

@@ -10,7 +10,8 @@ use nix::time::{ClockId, clock_gettime};
 use super::counter::BOUNDS_MICROS;
 use super::{
     COUNTERS, Counter, DRAINING, GAUGES, Gauge, HEARTBEAT, LAYOUT, Layout, MADE_ID, MAX_ID_BYTES,
-    MAX_TEXT_BYTES, PLACE_WORDS, PLACES, RUNNING, Runner, SERVING, STATE, TEXT, WORD_BYTES,
+    MAX_TEXT_BYTES, PLACE_WORDS, PLACES, POPULATION, Population, RUNNING, Runner, SERVING, STATE, TEXT,
+    WORD_BYTES,
 };
 use crate::gateway::IdText;
 use crate::sys::SharedWords;
@@ -41,6 +42,11 @@ impl Scoreboard {
         }
         let micros = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_micros() as u64;
         Ok(Scoreboard { words, layout, taken: 0, base: (Instant::now(), micros) })
+    }
+
+    /// How many workers there are, as the master says.
+    pub fn population(&self) -> Population {
+        Population::from_word(self.word(POPULATION).map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     /// The loop has made a turn.

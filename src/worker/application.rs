@@ -9,6 +9,8 @@ pub struct Call<'a> {
     pub request: &'a Request,
     /// Index into [`Config::applications`](crate::config::Config::applications).
     pub application: usize,
+    /// Other processes may run the same application at the same time: there is more than one worker, or may be.
+    pub multiprocess: bool,
 }
 
 /// An application in memory, as its worker sees it. Each application thread calls it with one request at a time.

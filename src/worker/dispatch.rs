@@ -242,7 +242,16 @@ impl Connection {
                 }
                 let complete_at = flight.complete_at.unwrap_or(core.now);
                 flight.told.queued = Some(complete_at);
-                core.push_ready(Job { connection, id, application, request, complete_at, cpu: None });
+                let multiprocess = core.board.population().most > 1;
+                core.push_ready(Job {
+                    connection,
+                    id,
+                    application,
+                    request,
+                    complete_at,
+                    cpu: None,
+                    multiprocess,
+                });
             }
         }
     }

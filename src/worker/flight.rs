@@ -244,6 +244,8 @@ pub(crate) struct Job {
     pub complete_at: Instant,
     /// What the application's thread has used for it, if somebody wants to know.
     pub cpu: Option<Duration>,
+    /// Other processes may run the application at the same time.
+    pub multiprocess: bool,
 }
 
 /// What the log calls a request: its method and target, printable and short.

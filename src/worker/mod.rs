@@ -217,7 +217,8 @@ impl Worker {
             match driven {
                 Driven::Job(mut job) => {
                     let mut response = Response::new(shared, &job, std::mem::take(&mut head));
-                    let call = Call { request: &job.request, application: job.application };
+                    let Job { request, application: index, multiprocess, .. } = &job;
+                    let call = Call { request, application: *index, multiprocess: *multiprocess };
                     logger::enter_request(&job.request);
                     let before = shared.times_application.then(thread_cpu_time);
                     application.respond(call, &mut response);

@@ -147,7 +147,8 @@ impl Protocol {
 
 /// What all workers together accept.
 fn capabilities(core: &Core) -> fastcgi::Capabilities {
-    let connections = core.config.limits.max_connections.saturating_mul(core.config.processes.workers.into());
+    let workers = core.board.population().most;
+    let connections = core.config.limits.max_connections.saturating_mul(workers.max(1).into());
     let requests = connections.saturating_mul(core.limits.max_requests);
     fastcgi::Capabilities {
         max_connections: u32::try_from(connections).unwrap_or(u32::MAX),

@@ -25,6 +25,9 @@ const BUSY_TICK: Duration = Duration::from_millis(1);
 /// A worker whose seat changes so often within a tick is a busy one. A request takes the seat and leaves it.
 const BUSY_CHANGES: u64 = 8;
 
+/// How often a worker that stays busy asks how many others there are.
+const RECOUNT: Duration = Duration::from_millis(250);
+
 /// After so many looks at a worker that waits for requests, the thread sleeps until a request comes.
 const QUIET_TICKS: u32 = 2;
 
@@ -98,8 +101,6 @@ fn drive(shared: &Shared, left: u64) -> io::Result<()> {
             return Ok(());
         }
         state.core.begin_turn();
-        // A connection that is accepted now would wait for this worker's application; another worker may be free.
-        state.listeners.held_back = shared.config.processes.workers > 1;
         hand_over(shared, &mut state);
         state.watch_busy_connections();
         state.finish_turn();
@@ -122,13 +123,17 @@ fn drive(shared: &Shared, left: u64) -> io::Result<()> {
         }
         hand_over(shared, &mut state);
         state.core.access_log.flush();
-        limit = state.wait_limit();
+        // The number of workers changes without an event.
+        limit = Some(state.wait_limit().unwrap_or(RECOUNT).min(RECOUNT));
     }
 }
 
 /// Requests that this worker can't begin now are for others. An application thread that waits for the seat can begin one.
+/// A connection that is accepted now would wait for this worker's application, too.
 fn hand_over(shared: &Shared, state: &mut State) {
-    let others = shared.config.processes.workers > 1 || state.core.drain == Drain::HandOver;
+    let others = state.core.board.population().serving > 1;
+    state.listeners.held_back = others;
+    let others = others || state.core.drain == Drain::HandOver;
     if others && state.running >= shared.config.processes.threads.into() {
         state.hand_over_ready();
     }

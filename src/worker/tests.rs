@@ -15,7 +15,7 @@ use crate::channel::{Channel, ToProcess};
 use crate::cli::{Cli, Command};
 use crate::gateway::KnownName;
 use crate::hand_off::HandOffQueue;
-use crate::scoreboard::{BoardState, BoardView, Counter, Gauge, Layout};
+use crate::scoreboard::{BoardState, BoardView, Counter, Gauge, Layout, Population};
 
 /// Longer than anything here takes; a test that waits so long has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,6 +103,8 @@ impl Running {
         }
         let (master, channel) = Channel::pair().expect("a pair");
         let (view, board) = BoardView::create(Layout::of(&config)).expect("a page");
+        let workers = config.processes.workers.max;
+        view.tell_population(Population { serving: workers, most: workers });
         let start = WorkerStart {
             config,
             slot,

@@ -46,6 +46,8 @@ pub struct Forkhorn {
     wrapper: Vec<OsString>,
     stdin: Option<OwnedFd>,
     workers: u16,
+    /// `--workers`, where that is not a number.
+    pool: Option<&'static str>,
     listeners: usize,
     no_listener: bool,
     python: Option<PathBuf>,
@@ -66,6 +68,7 @@ impl Forkhorn {
             wrapper: Vec::new(),
             stdin: None,
             workers: 1,
+            pool: None,
             listeners: 0,
             no_listener: false,
             python: None,
@@ -108,6 +111,12 @@ impl Forkhorn {
 
     pub fn workers(mut self, count: u16) -> Self {
         self.workers = count;
+        self
+    }
+
+    /// A pool that grows and shrinks; it begins with one worker.
+    pub fn pool(mut self, size: &'static str) -> Self {
+        self.pool = Some(size);
         self
     }
 
@@ -278,7 +287,8 @@ impl Forkhorn {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("serve").args(&self.app);
         command.env("PATH", python::search_path());
-        command.args(["--workers", &self.workers.to_string(), "--log-level", self.log_level]);
+        let workers = self.pool.map_or_else(|| self.workers.to_string(), str::to_owned);
+        command.args(["--workers", &workers, "--log-level", self.log_level]);
         let needs_python = self.app.is_some() || self.args.iter().any(|arg| arg == "--mount");
         if needs_python {
             require_bridge();

@@ -68,7 +68,8 @@ fn what_is_wrong_is_named_with_its_line() {
         ("--timeout = 4", "site.toml:1: there is no option '--timeout': did you mean 'timeout'?"),
         ("zzzz = 4", "site.toml:1: there is no option 'zzzz'"),
         ("config = 'x'", "site.toml:1: 'config' is for the command line only"),
-        ("workers = '4'", "site.toml:1: 'workers': expected a number, found the text \"4\""),
+        ("threads = '4'", "site.toml:1: 'threads': expected a number, found the text \"4\""),
+        ("workers = true", "site.toml:1: 'workers': expected a number, or a text in quotes, found true"),
         ("umask = 22", "site.toml:1: 'umask': expected a text in quotes, found the number 22"),
         ("timeout = true", "site.toml:1: 'timeout': expected a number, found true"),
         (
@@ -129,7 +130,7 @@ fn every_option_of_the_command_line_is_one_of_the_file() {
         let possible = option.get_possible_values().first().map(|value| format!("'{}'", value.get_name()));
         let value = match expected(option) {
             Expected::Switch => "true".to_owned(),
-            Expected::Number => "1".to_owned(),
+            Expected::Number | Expected::NumberOrText => "1".to_owned(),
             Expected::Text => possible.unwrap_or_else(|| "'a=b'".to_owned()),
         };
         // One that has a syntax of its own may refuse the value, but not the key.

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Configure {
         generation: u32,
     },
+    /// Look what the workers have to do. `on_load` follows.
+    LookAtLoad,
     /// `pid` is a child that has not been reaped.
     Kill {
         pid: i32,

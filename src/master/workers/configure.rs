@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::actions::{Action, ProcessId};
 use super::slots::Generation;
-use super::{MAX_WORKERS, Settings, Workers};
+use super::{Settings, Workers};
 
 impl Workers {
     /// The configuration for the next generation was read, and all that it names is there.
@@ -13,6 +13,8 @@ impl Workers {
         // Also after a generation that could not be copied: the new code may be different.
         self.next = Some(Generation::new(number, settings.preload));
         self.next_settings = Some(settings);
+        // It has to prove itself, even where no worker is needed now.
+        self.want(self.wanted.max(1));
         log::info!("reload: generation {number} is started");
         self.settle(now, Vec::new())
     }
@@ -38,19 +40,22 @@ impl Workers {
     /// stays, unless the configuration has a new one.
     pub(super) fn adopt_settings(&mut self, now: Instant) {
         let Some(settings) = self.next_settings.take() else { return };
-        self.last_settings = Some((self.settings.clone(), self.wanted));
-        if settings.workers != self.settings.workers {
-            self.wanted = settings.workers.clamp(1, MAX_WORKERS);
+        let is_new_pool = settings.pool != self.settings.pool;
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.last_settings = Some((before, self.scaling.shift));
+        if is_new_pool {
+            self.scaling.shift = 0;
         }
-        self.settings = settings;
+        self.want(self.wanted.max(1));
         self.begin_measuring(now);
     }
 
     /// The generation before takes over again.
     pub(super) fn restore_settings(&mut self) {
-        if let Some((settings, wanted)) = self.last_settings.take() {
+        if let Some((settings, shift)) = self.last_settings.take() {
             self.settings = settings;
-            self.wanted = wanted;
+            self.scaling.shift = shift;
+            self.want(self.wanted.max(1));
         }
     }
 

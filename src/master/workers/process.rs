@@ -52,13 +52,17 @@ impl Process {
         matches!(self.phase, Phase::Ready { .. })
     }
 
+    pub(super) fn is_worker(&self) -> bool {
+        matches!(self.role, Role::Worker { .. })
+    }
+
     /// A worker that accepts requests.
     pub(super) fn is_serving(&self) -> bool {
-        self.is_ready() && matches!(self.role, Role::Worker { .. })
+        self.is_ready() && self.is_worker()
     }
 
     pub(super) fn is_leaving_worker(&self) -> bool {
-        self.phase == Phase::Leaving && self.pid.is_some() && matches!(self.role, Role::Worker { .. })
+        self.phase == Phase::Leaving && self.pid.is_some() && self.is_worker()
     }
 
     pub(super) fn generation(&self) -> u32 {

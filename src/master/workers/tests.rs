@@ -7,6 +7,7 @@ mod ends;
 mod mistrust;
 mod recycle;
 mod reload;
+mod scaling;
 mod start;
 mod stop;
 
@@ -50,7 +51,8 @@ impl Stage {
     }
 
     fn serving_with(settings: Settings) -> Stage {
-        let Settings { workers, preload, .. } = settings;
+        let Settings { pool, preload, .. } = settings;
+        let workers = pool.min.max(1);
         let (mut stage, _) = Stage::with(settings);
         if preload {
             stage.says("t0", ToMaster::Loaded);
@@ -105,6 +107,7 @@ impl Stage {
                 };
                 format!("{order} {}", self.shown(id))
             }
+            Action::LookAtLoad => "look".into(),
             Action::Measure { id, .. } => format!("measure {}", self.names[&id]),
             Action::Kill { pid, signal: libc::SIGTERM } => format!("TERM {}", self.name_of(pid)),
             Action::Kill { pid, signal: libc::SIGKILL } => format!("KILL {}", self.name_of(pid)),
@@ -187,7 +190,9 @@ impl Stage {
 
 fn settings(workers: u16, preload: bool) -> Settings {
     Settings {
-        workers,
+        pool: PoolSize::fixed(workers),
+        worker_idle_timeout: 10 * SECOND,
+        spare_workers: 0,
         preload,
         applications: true,
         graceful_timeout: GRACE,

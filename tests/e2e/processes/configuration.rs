@@ -122,7 +122,7 @@ fn a_broken_file_is_refused_at_a_reload_and_the_old_configuration_goes_on() {
     let pids = || forkhorn.family().iter().map(|process| process.pid).collect::<Vec<_>>();
     let old = pids();
     for (count, (broken, told)) in (1..).zip([
-        ("workers = 'many'", "forkhorn.toml:1: 'workers': expected a number"),
+        ("workers = 'many'", "forkhorn.toml:1: invalid value 'many'"),
         ("nonsense", "forkhorn.toml:1: "),
         ("virtualenv = 'not-there'", "forkhorn.toml:1: --virtualenv "),
         (&taken, "another process listens there"),

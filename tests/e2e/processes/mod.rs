@@ -5,6 +5,7 @@ mod faults;
 mod identity;
 mod listeners;
 mod load;
+mod pool;
 mod recycle;
 mod reload;
 mod startup;

@@ -88,6 +88,10 @@ impl World {
                 Action::Configure { .. } => {
                     queue.extend(self.workers.on_configured(self.settings.clone(), self.now));
                 }
+                Action::LookAtLoad => {
+                    let load = Load { busy: 1.5, idle: 0, ..Load::default() };
+                    queue.extend(self.workers.on_load(load, self.now));
+                }
                 Action::Tell(..) | Action::Forget(_) | Action::Measure { .. } => {}
                 Action::Exit(_) => self.ended = true,
             }
