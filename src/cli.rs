@@ -297,8 +297,25 @@ pub struct PythonOptions {
     #[command(flatten)]
     pub interpreter: InterpreterOptions,
     /// Where the application is loaded: once before the workers are forked, or in each of them
+    ///
+    /// Copies share memory and start at once. What was loaded can't be copied with threads, sockets, pipes or processes:
+    /// `auto` then names each of them in the log, with the module that has brought it, and lets each worker load for
+    /// itself; `always` copies nevertheless.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub preload: Preload,
+    /// Request that the application answers before it serves, a path or a URL; repeatable
+    ///
+    /// It is made inside, once all is loaded and before the workers are forked: what the application loads only then, such
+    /// as templates, is there for the first client, and shared by all workers. With --preload never each worker makes it,
+    /// before it serves. Host is localhost, unless a URL names another. The answer is thrown away; what is wrong with it is
+    /// logged, and the start goes on.
+    #[arg(long, value_name = "PATH")]
+    pub warm_up: Vec<String>,
+    /// Longest run of a request of --warm-up, in seconds; 0 for no limit
+    ///
+    /// Past it, an exception is raised in the application, and the log says where that was.
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub warm_up_timeout: f64,
 }
 
 #[derive(Debug, Args)]

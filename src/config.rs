@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod parse;
 mod source;
+mod warm_up;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use address::Address;
 pub use app::{AppSource, AppSpec};
 pub use error::StartupError;
 pub use source::{Options, Resolver, Source, SourceError};
+pub use warm_up::WarmUp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerProtocol {
@@ -64,6 +66,10 @@ pub struct PythonConfig {
     pub chdir: Option<PathBuf>,
     pub env: Vec<(OsString, OsString)>,
     pub preload: Preload,
+    /// In the order in which they are made.
+    pub warm_up: Vec<WarmUp>,
+    /// For each of them. `None`: no limit.
+    pub warm_up_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -199,7 +199,8 @@ fn new_exchange(py: Python<'_>) -> PyResult<(Py<Exchange>, Py<PyAny>, Py<PyAny>)
     Ok((exchange.unbind(), start_response, client_gone))
 }
 
-fn constants<'py>(
+/// The `wsgi.` variables that are the same for all requests.
+pub fn constants<'py>(
     py: Python<'py>,
     config: &Config,
     errors: &Py<ErrorStream>,

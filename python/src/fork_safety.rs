@@ -1,106 +1,72 @@
-//! Whether a process that has loaded its applications can be copied (`--preload auto`).
+//! Whether a process that has loaded its applications can be copied (`--preload auto`), and if not, what stands in the
+//! way, and which module has put it there.
 //!
-//! A copy has one thread, whatever its original had; locks that the others held stay locked for ever. A socket in two
-//! processes is one connection to the peer: answers go to whoever reads first.
+//! A copy has one thread, whatever its original had; locks that the others held stay locked for ever. What a descriptor
+//! stands for is not copied but shared: of a socket in two processes, answers go to whoever reads first. A process has one
+//! parent, so a copy can't wait for the children of its original.
+//!
+//! `threads`, `descriptors` and `children` find each kind; `origins` notes where they come from while that can be seen,
+//! which is when they appear; `native` finds the library that a thread belongs to; `locks` says what a copy that is made
+//! nevertheless will wait for in vain.
+
+mod children;
+mod descriptors;
+mod locks;
+mod native;
+mod origins;
+mod threads;
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::fd::RawFd;
-use std::time::Duration;
 
-use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use pyo3::prelude::*;
 
-/// The sockets that the process had before it loaded anything, by the names that the kernel gives them.
-pub struct Before {
-    sockets: HashSet<String>,
+use descriptors::Descriptor;
+use origins::Origins;
+
+/// Watches the process while applications are loaded and warmed up.
+pub struct Watch {
+    /// What was open before, such as the channel and the listeners: copies are made for these.
+    descriptors: HashSet<Descriptor>,
+    children: HashSet<i32>,
+    origins: Origins,
 }
 
-impl Before {
-    pub fn now() -> Self {
-        Before { sockets: sockets().into_iter().map(|(_, name)| name).collect() }
+impl Watch {
+    /// To be called before anything of the application runs.
+    pub fn begin(py: Python<'_>) -> PyResult<Self> {
+        let origins = Origins::watch(py)?;
+        let children = children::running().into_iter().map(|child| child.pid).collect();
+        Ok(Watch { descriptors: descriptors::open().into_iter().collect(), children, origins })
+    }
+
+    /// What appears from now on belongs to this request of `--warm-up`.
+    pub fn warms_up(&self, request: &str) {
+        self.origins.warms_up(request);
+    }
+
+    /// What speaks against a copy, each in a few words. Nothing of the application may have run since loading ended.
+    pub fn reasons(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.origins.look();
+        let mut reasons = threads::reasons(py, &self.origins)?;
+        let opened =
+            descriptors::open().into_iter().filter(|descriptor| !self.descriptors.contains(descriptor));
+        reasons.extend(descriptors::reasons(opened.collect(), &self.origins));
+        reasons.extend(self.new_children().map(|child| child.reason()));
+        Ok(reasons)
+    }
+
+    /// Ends what the application has started, for a process that gives up what it has loaded: whoever loads it next starts
+    /// the same again.
+    pub fn end_children(&self) {
+        self.new_children().for_each(|child| child.end());
+    }
+
+    fn new_children(&self) -> impl Iterator<Item = children::Child> {
+        children::running().into_iter().filter(|child| !self.children.contains(&child.pid))
     }
 }
 
-/// What speaks against a copy, each in a few words.
-pub fn reasons(py: Python<'_>, before: &Before) -> PyResult<Vec<String>> {
-    let mut reasons = Vec::new();
-    let mut known = HashSet::from([std::process::id().to_string()]);
-    for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
-        let thread = thread?;
-        let id = thread.getattr("native_id")?.to_string();
-        if known.insert(id) {
-            reasons.push(format!("the thread {:?} runs", thread.getattr("name")?.to_string()));
-        }
-    }
-    for name in unknown_threads(py, &known) {
-        reasons.push(format!("a thread of native code runs ({name:?})"));
-    }
-    for (descriptor, name) in sockets() {
-        if !before.sockets.contains(&name)
-            && let Some(socket) = describe(descriptor)
-        {
-            reasons.push(format!("{socket} is open (descriptor {descriptor})"));
-        }
-    }
-    Ok(reasons)
-}
-
-/// Names of the threads that Python does not know, as the kernel has them.
-fn unknown_threads(py: Python<'_>, known: &HashSet<String>) -> Vec<String> {
-    /// A thread that has been joined is still listed until the kernel has done away with it.
-    const LAST_BREATH: Duration = Duration::from_millis(1);
-    let mut names = Vec::new();
-    for _ in 0..20 {
-        names = thread_ids()
-            .into_iter()
-            .filter(|id| !known.contains(id))
-            .map(|id| {
-                fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap_or(id).trim().to_owned()
-            })
-            .collect();
-        if names.is_empty() {
-            break;
-        }
-        py.detach(|| std::thread::sleep(LAST_BREATH));
-    }
-    names
-}
-
-fn thread_ids() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Descriptors that are sockets, and the kernel's names for them (`socket:[4711]`).
-fn sockets() -> Vec<(RawFd, String)> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let mut found: Vec<(RawFd, String)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let descriptor = entry.file_name().to_str()?.parse().ok()?;
-            let name = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
-            name.starts_with("socket:").then_some((descriptor, name))
-        })
-        .collect();
-    found.sort_unstable();
-    found
-}
-
-/// `None` for a socket that may be shared: messages to the system's log stand alone, and nothing comes back.
-fn describe(descriptor: RawFd) -> Option<String> {
-    const LOGS: [&str; 2] = ["/dev/log", "/run/systemd/journal/"];
-    if let Ok(peer) = getpeername::<SockaddrStorage>(descriptor) {
-        let path = peer.as_unix_addr().and_then(|address| address.path()).map(|path| path.to_string_lossy());
-        return match path {
-            Some(path) if LOGS.iter().any(|log| path.starts_with(log)) => None,
-            Some(path) => Some(format!("a socket to {path}")),
-            None if peer.as_unix_addr().is_some() => Some("one of a pair of sockets".to_owned()),
-            None => Some(format!("a socket to {peer}")),
-        };
-    }
-    match getsockname::<SockaddrStorage>(descriptor) {
-        Ok(address) => Some(format!("a socket at {address}")),
-        Err(_) => Some("a socket".to_owned()),
-    }
+/// Locks that nobody will release in a copy, as far as they can be seen, each in a few words.
+pub fn held_locks(py: Python<'_>) -> PyResult<Vec<String>> {
+    locks::held(py)
 }

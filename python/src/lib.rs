@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | 1 | `setup` | makes the interpreter look as if it ran the application itself |
 //! | 2 | `load` | imports the applications; an error becomes a report and one line of advice |
+//! | | `warm_up` | has them answer the requests of `--warm-up` |
 //! | 3 | `template`, `fork_safety` | a process that has loaded them and is copied into workers |
 //! | 4 | `worker` | runs the event loop on one or more Python threads |
 //! | 5 | `application` | one request: calls the application, sends what it returns, closes it |
@@ -32,6 +33,7 @@ mod signals;
 mod stacks;
 mod start_response;
 mod template;
+mod warm_up;
 mod worker;
 
 use forkhorn::cgi_program::Program;
@@ -65,7 +67,10 @@ fn main(py: Python<'_>) -> PyResult<i32> {
             template::End::Exit(exit) => setup::leave(py, exit),
         },
         Role::Worker { .. } => match load::all(py, &start.config) {
-            Ok(callables) => worker::run(py, start, callables),
+            Ok(callables) => {
+                warm_up::run(py, &start.config, &callables, |_| {});
+                worker::run(py, start, callables)
+            }
             Err(failure) => {
                 failure.send(&start.channel);
                 setup::leave(py, WorkerExit::LoadFailed)

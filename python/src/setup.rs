@@ -23,13 +23,19 @@ pub fn prepare(py: Python<'_>, config: &Config) -> PyResult<()> {
 /// Ends the process without atexit handlers and without waiting for threads: for processes that never served, and for
 /// a template, whose handlers belong to the workers that inherit them.
 pub fn leave(py: Python<'_>, exit: WorkerExit) -> PyResult<i32> {
+    flush_streams(py)?;
+    py.import("os")?.call_method1("_exit", (exit.code(),))?;
+    Ok(exit.code())
+}
+
+/// What was printed and is not written yet would be written by each copy.
+pub fn flush_streams(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     for stream in ["stdout", "stderr"] {
         // A stream may be None, or broken; there is nobody left to tell.
         let _ = sys.getattr(stream).and_then(|stream| stream.call_method0("flush"));
     }
-    py.import("os")?.call_method1("_exit", (exit.code(),))?;
-    Ok(exit.code())
+    Ok(())
 }
 
 /// Inserts `directory` as the first place that modules are looked for in.

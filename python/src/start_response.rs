@@ -169,7 +169,7 @@ impl Drop for Back<'_> {
 }
 
 /// `NNN reason`: RFC 9110 §15 has statuses up to 599; those of 1xx are the server's to send.
-fn parse_status(status: &str) -> PyResult<(u16, Cow<'_, [u8]>)> {
+pub fn parse_status(status: &str) -> PyResult<(u16, Cow<'_, [u8]>)> {
     let wrong = |why: &str| PyValueError::new_err(format!("the status {status:?} {why}"));
     let (code, reason) = status.split_at_checked(3).ok_or_else(|| wrong("has no three digits"))?;
     if !code.bytes().all(|byte| byte.is_ascii_digit()) || !(reason.is_empty() || reason.starts_with(' ')) {

@@ -5,13 +5,15 @@ use std::os::fd::AsFd;
 use forkhorn::channel::{ChannelError, ToMaster, ToProcess};
 use forkhorn::cli::Preload;
 use forkhorn::process::{WorkerExit, WorkerStart};
-use forkhorn::sys::{Forked, fork_worker};
+use forkhorn::sys::{Forked, fork_worker, return_free_memory};
 use pyo3::prelude::*;
 
 use crate::cpython::fork_hooks;
-use crate::fork_safety::{self, Before};
+use crate::fork_safety::{self, Watch};
 use crate::load;
+use crate::setup;
 use crate::signals::{self, Wakeup};
+use crate::warm_up;
 
 /// How a template's work ends.
 pub enum End {
@@ -23,7 +25,7 @@ pub enum End {
 
 /// Loads, then forks until the channel closes or says stop.
 pub fn run(py: Python<'_>, start: WorkerStart) -> PyResult<End> {
-    let before = Before::now();
+    let watch = Watch::begin(py)?;
     let callables = match load::all(py, &start.config) {
         Ok(callables) => callables,
         Err(failure) => {
@@ -31,27 +33,36 @@ pub fn run(py: Python<'_>, start: WorkerStart) -> PyResult<End> {
             return Ok(End::Exit(WorkerExit::LoadFailed));
         }
     };
+    warm_up::run(py, &start.config, &callables, |request| watch.warms_up(&request.given));
     let gc = py.import("gc")?;
-    // Objects that nobody needs must not hold sockets open, nor be copied; those that stay are kept out of the workers'
-    // collections, which would otherwise write to, and so copy, every page.
+    // Objects that nobody needs must not hold sockets open, nor be copied.
     gc.call_method0("collect")?;
-    if !is_copyable(py, &start, &before)? {
+    if !is_copyable(py, &start, &watch)? {
+        watch.end_children();
         return Ok(End::Exit(WorkerExit::CannotPreload));
     }
+    // It holds a descriptor, and the import system.
+    drop(watch);
+    setup::flush_streams(py)?;
+    // What stays is kept out of the workers' collections, which would otherwise write to, and so copy, every page of it.
     gc.call_method0("freeze")?;
+    return_free_memory();
     tell(&start, &ToMaster::Loaded);
     serve_forks(py, start, callables)
 }
 
-fn is_copyable(py: Python<'_>, start: &WorkerStart, before: &Before) -> PyResult<bool> {
-    let reasons = fork_safety::reasons(py, before)?;
+fn is_copyable(py: Python<'_>, start: &WorkerStart, watch: &Watch) -> PyResult<bool> {
+    let mut reasons = watch.reasons(py)?;
     let preload = start.config.python.as_ref().map_or(Preload::Auto, |python| python.preload);
     match preload {
         _ if reasons.is_empty() => Ok(true),
         Preload::Always => {
+            let locks = fork_safety::held_locks(py)?;
+            reasons
+                .extend(locks.into_iter().map(|lock| format!("{lock} is held, and stays so in each worker")));
             log::warn!(
-                "the loaded application is copied, as --preload always says, although {}",
-                reasons.join(", ")
+                "the loaded application is copied, as --preload always says, although a copy may not work:\n{}",
+                reasons.join("\n")
             );
             Ok(true)
         }
@@ -110,8 +121,8 @@ fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>
 /// The one place where a process with CPython in it forks.
 fn fork(py: Python<'_>) -> std::io::Result<Forked> {
     fork_hooks::before(py);
-    // SAFETY: `fork_safety` has found no other thread, or the operator answers for those that it found. The hook before
-    // holds the interpreter's own locks across the fork.
+    // SAFETY: `fork_safety` has found no other thread but such as see to a fork themselves, or the operator answers for
+    // those that it found. The hook before holds the interpreter's own locks across the fork.
     let forked = unsafe { fork_worker() };
     match forked {
         Ok(Forked::Worker) => fork_hooks::after_in_child(py),

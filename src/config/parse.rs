@@ -19,6 +19,9 @@ const DEFAULT_HTTP: &str = "127.0.0.1:8000";
 pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
     let (applications, mounts) = content(&serve)?;
     let python = match applications.is_empty() {
+        true if !serve.python.warm_up.is_empty() => {
+            return Err(StartupError::usage("--warm-up: there is no application that could answer"));
+        }
         true => None,
         false => Some(python(serve.python, &serve.sources.env_file)?),
     };
@@ -206,7 +209,7 @@ fn inherited_listeners() -> Result<Vec<ListenerConfig>, StartupError> {
 }
 
 fn python(
-    PythonOptions { interpreter: options, preload }: PythonOptions,
+    PythonOptions { interpreter: options, preload, warm_up, warm_up_timeout }: PythonOptions,
     env_files: &[PathBuf],
 ) -> Result<PythonConfig, StartupError> {
     let virtualenv = options.virtualenv.map(|dir| directory("--virtualenv", &dir)).transpose()?;
@@ -241,8 +244,10 @@ fn python(
             })?,
         );
     }
+    let warm_up = warm_up.iter().map(|given| super::WarmUp::parse(given)).collect::<Result<_, _>>()?;
+    let warm_up_timeout = optional_seconds("--warm-up-timeout", warm_up_timeout)?;
     let chdir = options.chdir.map(|dir| directory("--chdir", &dir)).transpose()?;
-    Ok(PythonConfig { interpreter, virtualenv, pythonpath, chdir, env, preload })
+    Ok(PythonConfig { interpreter, virtualenv, pythonpath, chdir, env, preload, warm_up, warm_up_timeout })
 }
 
 fn find_interpreter(name: &Path) -> Result<PathBuf, StartupError> {

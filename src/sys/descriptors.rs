@@ -1,4 +1,4 @@
-//! Messages with descriptors (SCM_RIGHTS, unix(7)), and descriptors that the process was started with.
+//! Messages with descriptors (SCM_RIGHTS, unix(7)), and descriptors that somebody else has opened.
 
 #![allow(unsafe_code, reason = "control messages and inherited descriptors are raw memory and raw numbers")]
 
@@ -50,6 +50,18 @@ pub(crate) fn has_room_for_descriptors(socket: BorrowedFd<'_>) -> io::Result<boo
     drop(received.descriptors);
     // The control buffer is large enough for all that the kernel lets one message have.
     Ok(message_flags & libc::MSG_CTRUNC == 0)
+}
+
+/// Reads the beginning of the file behind a descriptor that somebody else in this process owns, without moving its
+/// position. Gives the number of bytes.
+///
+/// # Errors
+/// It is closed, not open for reading, or nothing that has positions.
+pub fn peek(descriptor: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of `buffer`. A number that means nothing, or something else by now, is an error
+    // or gives other bytes; nothing is changed or closed.
+    let length = unsafe { libc::pread(descriptor, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(length).map_err(|_| io::Error::last_os_error())
 }
 
 /// Receives one message. At most `max_descriptors` descriptors are accepted; the others are closed and `truncated` is

@@ -4,18 +4,21 @@ mod command;
 mod descriptors;
 pub(crate) mod epoll;
 mod fork;
+mod heap;
 mod shared_words;
 mod signals;
 pub(crate) mod spawn;
 mod wait;
 
 pub(crate) use command::{as_identity, in_clean_state};
+pub use descriptors::peek;
 pub(crate) use descriptors::{
     MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, has_room_for_descriptors, hide_inherited,
     receive_message, send_message,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};
+pub use heap::return_free_memory;
 pub(crate) use shared_words::{SharedWords, sealed_memory};
 pub(crate) use signals::heed_children;
 pub(crate) use spawn::set_nonblocking;

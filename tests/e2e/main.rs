@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod overload;
 mod own_tools;
+mod preload;
 mod processes;
 mod relief;
 mod security;

@@ -175,9 +175,9 @@ impl Workers {
         process.phase = Phase::Leaving;
         process.next_step = Some((now + SHORT, Step::Kill));
         log::warn!(
-            "each worker loads the application itself, because a copy of what is loaded would not work: {} \
-             (--preload never loads so from the start, --preload always copies nevertheless)",
-            reasons.join("; ")
+            "each worker loads the application itself, because a copy of what is loaded would not work \
+             (--preload never loads so from the start, --preload always copies nevertheless):\n{}",
+            reasons.join("\n")
         );
         let generation = process.generation();
         if let Some(generation) = self.generation_mut(generation) {

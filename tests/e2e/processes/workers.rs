@@ -184,7 +184,8 @@ fn an_application_that_can_not_be_copied_is_loaded_by_each_worker() {
             let (loaded_in, pid) = text.split_once(' ').expect("two pids");
             assert_eq!(loaded_in != pid, shared, "{name}, --preload {preload}");
             if !shared {
-                forkhorn.wait_for_log(&format!("each worker loads*{name}"));
+                forkhorn.wait_for_log("each worker loads");
+                forkhorn.wait_for_log(&format!("  | *{name}"));
             }
         }
     }
