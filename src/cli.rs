@@ -499,6 +499,13 @@ pub struct LimitOptions {
     /// Longest pause of a peer that reads a response, in seconds; past it the connection is closed
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub send_timeout: f64,
+    /// Fewest bytes in a second that a peer has to send of a body, or to read of a response; 0 for any
+    ///
+    /// On average, and with a head start of --body-timeout or --send-timeout: a body has so much time, and a second more for
+    /// each so many bytes that have come. Past it the answer is 408, or the connection is closed. Time in which a script does
+    /// not take its input does not count.
+    #[arg(long, value_name = "BYTES", default_value = "500")]
+    pub min_rate: u64,
     /// Time that a kept connection may idle, in seconds
     ///
     /// Choose it longer than the idle time of the web server in front, so that it is the web server that closes.
@@ -506,7 +513,8 @@ pub struct LimitOptions {
     pub keep_alive_timeout: f64,
     /// Connections at once in each worker; further ones wait in the kernel
     ///
-    /// Each takes a descriptor: the limit of the process (ulimit -n) has to allow for them.
+    /// Each takes a descriptor: forkhorn raises the soft limit of the process (ulimit -n) as far as the hard one allows, and
+    /// warns if that is not enough. When the table is full, connections that idle are closed.
     #[arg(long, value_name = "COUNT", default_value = "10000")]
     pub max_connections: NonZeroU32,
     /// Complete requests that may wait for the application in each worker; past it the answer is 503

@@ -13,6 +13,7 @@ mod source;
 mod warm_up;
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -132,6 +133,8 @@ pub struct LimitConfig {
     pub head_timeout: Duration,
     pub body_timeout: Duration,
     pub send_timeout: Duration,
+    /// Bytes in a second; `None`: any.
+    pub min_rate: Option<NonZeroU64>,
     pub keep_alive_timeout: Duration,
     pub max_connections: usize,
     pub max_queue: usize,
@@ -200,6 +203,7 @@ impl Config {
             max_body_bytes: limits.max_body_bytes,
             head_timeout: limits.head_timeout,
             body_timeout: limits.body_timeout,
+            min_rate: limits.min_rate,
             keep_alive_timeout: limits.keep_alive_timeout,
             ..crate::protocol::Limits::default()
         }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -355,6 +356,7 @@ fn limits(options: LimitOptions) -> Result<LimitConfig, StartupError> {
         head_timeout: seconds("--head-timeout", options.head_timeout)?,
         body_timeout: seconds("--body-timeout", options.body_timeout)?,
         send_timeout: seconds("--send-timeout", options.send_timeout)?,
+        min_rate: NonZeroU64::new(options.min_rate),
         keep_alive_timeout: seconds("--keep-alive-timeout", options.keep_alive_timeout)?,
         max_connections: options.max_connections.get() as usize,
         max_queue: options.max_queue.get() as usize,

@@ -11,6 +11,7 @@
 mod access_log;
 mod boards;
 pub(crate) mod bridge;
+mod descriptor_limit;
 mod load;
 mod notify;
 mod pid_file;

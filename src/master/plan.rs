@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::sockets::{self, Available, Sockets};
 use super::spawn::ProcessCommand;
 use super::workers::Settings;
-use super::{access_log, bridge, preflight, start_message};
+use super::{access_log, bridge, descriptor_limit, preflight, start_message};
 use crate::channel::{self, Role};
 use crate::cli::Preload;
 use crate::config::{Config, StartupError};
@@ -34,6 +34,7 @@ impl Plan {
             StartupError::other(format!("cannot pass the options on to the workers: {error}"))
         })?;
         preflight::check(&config)?;
+        descriptor_limit::raise(&config);
         let command = bridge::command(&config)?;
         let sockets = sockets::open(&mut config, available)?;
         let access_log = access_log::open(&config.access_log)?;

@@ -53,6 +53,7 @@ impl Signals {
         }
         // A SIGCHLD that is ignored, as some parents leave it, would let the kernel reap in our place.
         crate::sys::heed_children()?;
+        crate::sys::survive_file_size_limit()?;
         set.thread_block()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { descriptor })

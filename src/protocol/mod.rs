@@ -32,9 +32,11 @@ pub mod fastcgi;
 mod head;
 pub mod http1;
 mod output;
+mod pace;
 mod response;
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +110,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Without a byte of a body that is awaited.
     pub body_timeout: Duration,
+    /// Bytes of a body in a second, on average, once it has come for as long as `body_timeout`; `None`: any.
+    pub min_rate: Option<NonZeroU64>,
     /// Between two requests of a kept connection.
     pub keep_alive_timeout: Duration,
 }
@@ -122,6 +126,7 @@ impl Default for Limits {
             max_requests: 128,
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(60),
+            min_rate: NonZeroU64::new(500),
             keep_alive_timeout: Duration::from_secs(75),
         }
     }

@@ -140,6 +140,9 @@ counters! {
         ScriptsStarted { event: "started" }
         ScriptsFailed { event: "failed" }
     }
+    "idle_closed" Counter "Idle connections closed to make room for others" {
+        IdleClosed {}
+    }
     "accept_failures" Counter "Times that no connection could be taken, for want of descriptors or memory" {
         AcceptFailures {}
     }

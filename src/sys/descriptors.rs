@@ -1,4 +1,5 @@
-//! Messages with descriptors (SCM_RIGHTS, unix(7)), and descriptors that somebody else has opened.
+//! Messages with descriptors (SCM_RIGHTS, unix(7)), descriptors that somebody else has opened, and what a socket has still
+//! to send.
 
 #![allow(unsafe_code, reason = "control messages and inherited descriptors are raw memory and raw numbers")]
 
@@ -39,6 +40,17 @@ pub(crate) fn send_message(
             Err(nix::Error::EINTR) => {}
             result => return result.map(drop).map_err(io::Error::from),
         }
+    }
+}
+
+/// Bytes in a stream socket's sending queue: over TCP those that the peer's kernel has not acknowledged, over a Unix
+/// socket those that the peer has not read (tcp(7), unix(7)). 0 where the kernel does not say.
+pub(crate) fn unread_by_peer(socket: BorrowedFd<'_>) -> u64 {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which sockets know as SIOCOUTQ, writes one int, and `count` is one.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        0 => u64::try_from(count).unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -14,12 +14,12 @@ pub(crate) use command::{as_identity, in_clean_state};
 pub use descriptors::peek;
 pub(crate) use descriptors::{
     MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, has_room_for_descriptors, hide_inherited,
-    receive_message, send_message,
+    receive_message, send_message, unread_by_peer,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker};
 pub use heap::return_free_memory;
 pub(crate) use shared_words::{SharedWords, sealed_memory};
-pub(crate) use signals::heed_children;
+pub(crate) use signals::{heed_children, survive_file_size_limit};
 pub(crate) use spawn::set_nonblocking;
 pub(crate) use wait::{ended_child, is_child, reap};

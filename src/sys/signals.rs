@@ -1,8 +1,18 @@
-//! The one disposition that can't be left as the parent set it.
+//! Dispositions that can't be left as the parent set them.
 
 #![allow(unsafe_code, reason = "signal(2)")]
 
 use std::io;
+
+/// A write past the limit of a file's size (RLIMIT_FSIZE) fails with EFBIG instead of ending the process. CPython does the
+/// same; scripts start with default dispositions.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no handler.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
 
 /// Takes back an inherited SIG_IGN of SIGCHLD, with which the kernel would reap children unseen.
 pub(crate) fn heed_children() -> io::Result<()> {

@@ -14,6 +14,7 @@ use super::hand_off::Drain;
 use super::keyed::{Key, Source};
 use super::overload::HALF_CLOSED_GRACE;
 use super::protocol::Protocol;
+use super::reader::SlowReader;
 use super::socket::{Socket, Written};
 use super::timers::Timed;
 
@@ -55,8 +56,10 @@ pub(crate) struct Connection {
     is_at_eof: bool,
     /// A script takes its input more slowly than the peer sends it: nothing is read meanwhile.
     paused: bool,
-    /// Since when the output could not be written.
-    blocked_since: Option<Instant>,
+    /// A request has come.
+    has_served: bool,
+    /// The output could not be written.
+    slow_reader: Option<SlowReader>,
     state: SocketState,
 }
 
@@ -82,7 +85,8 @@ impl Connection {
             half_closed_since: None,
             is_at_eof: false,
             paused: false,
-            blocked_since: None,
+            has_served: false,
+            slow_reader: None,
             state: SocketState::Open,
         }
     }
@@ -131,7 +135,10 @@ impl Connection {
 
     fn on_protocol_event(&mut self, event: Event, core: &mut Core) {
         match event {
-            Event::Request { id, head } => self.dispatch(id, head, core),
+            Event::Request { id, head } => {
+                self.has_served = true;
+                self.dispatch(id, head, core);
+            }
             Event::Body { id, chunk } => self.body(id, chunk, core),
             Event::BodyEnd { id } => self.body_end(id, core),
             Event::Abort { id } => self.abort(id, core),
@@ -223,26 +230,40 @@ impl Connection {
     pub fn write(&mut self, core: &mut Core) {
         let output = self.protocol.output();
         let Some(socket) = self.socket.as_mut().filter(|_| !output.is_empty()) else {
-            self.blocked_since = None;
+            self.slow_reader = None;
             return;
         };
         let before = output.len();
         let written = socket.write_output(output);
-        core.board.add(Counter::BytesOut, before.saturating_sub(output.len()));
+        let count = before.saturating_sub(output.len());
+        core.board.add(Counter::BytesOut, count);
+        if let Some(reader) = self.slow_reader.as_mut().filter(|_| count > 0) {
+            reader.wrote(count, core.now);
+        }
         match written {
-            Ok(Written::All) => self.blocked_since = None,
+            Ok(Written::All) => self.slow_reader = None,
             Ok(Written::Yielded) => core.revisit.push_back(self.key),
-            Ok(Written::Blocked) => {
-                if self.blocked_since.is_none() || output.len() < before {
-                    self.blocked_since = Some(core.now);
-                }
-            }
+            Ok(Written::Blocked) => match &self.slow_reader {
+                None => self.slow_reader = Some(SlowReader::new(core.now, socket.unread_by_peer())),
+                Some(reader) if count > 0 && reader.is_past_head_start(core) => self.judge_reader(core),
+                Some(_) => {}
+            },
             Err(error) => {
                 log::debug!("{}: writing failed: {error}", self.peer());
                 self.die(core);
             }
         }
         self.resume_scripts(core);
+    }
+
+    /// Cuts a peer off that reads too slowly.
+    fn judge_reader(&mut self, core: &mut Core) {
+        let (Some(reader), Some(socket)) = (&mut self.slow_reader, &self.socket) else { return };
+        if let Some(why) = reader.look(core.now, socket.unread_by_peer(), &core.config.limits) {
+            log::debug!("{}: {}; connection closed", self.peer(), why.text());
+            core.board.count(Counter::SlowReader);
+            self.die(core);
+        }
     }
 
     fn close_if_done(&mut self, core: &mut Core) {
@@ -311,7 +332,7 @@ impl Connection {
             SocketState::Open => self.protocol.deadline(),
             SocketState::Lingering(since) => return Some(since + LINGER),
         };
-        let of_write = self.blocked_since.map(|since| since + core.config.limits.send_timeout);
+        let of_write = self.slow_reader.and_then(|reader| reader.look_at(&core.config.limits));
         let of_applications = self.overdue_at(core);
         let of_half_close = self
             .half_closed_since
@@ -329,10 +350,9 @@ impl Connection {
             }
             return self.settle(core);
         }
-        if self.blocked_since.is_some_and(|since| now >= since + core.config.limits.send_timeout) {
-            log::debug!("{}: the peer has not read for --send-timeout; connection closed", self.peer());
-            core.board.count(Counter::SlowReader);
-            self.die(core);
+        if self.slow_reader.and_then(|reader| reader.look_at(&core.config.limits)).is_some_and(|at| now >= at)
+        {
+            self.judge_reader(core);
         }
         if self.half_closed_since.is_some_and(|since| now >= since + HALF_CLOSED_GRACE)
             && !self.flights.is_empty()
@@ -360,6 +380,13 @@ impl Connection {
             && self.half_closed_since.is_none()
             && !self.is_at_eof
             && !self.paused
+    }
+
+    /// When an idle connection that has answered a request will be closed; `None`: it is not idle. A new one is not: its
+    /// client has no reason to expect its end.
+    pub fn idles_until(&self) -> Option<Instant> {
+        let is_idle = self.has_served && self.flights.is_empty() && self.state == SocketState::Open;
+        if is_idle && self.protocol.is_idle() { self.protocol.deadline() } else { None }
     }
 
     /// As far as an event or a read has told.

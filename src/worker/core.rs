@@ -20,6 +20,7 @@ use super::hand_off::{Drain, HandOff};
 use super::keyed::Key;
 use super::overdue::{Overdue, SLOW_INTERVAL};
 use super::overload::Overloads;
+use super::room::Room;
 use super::scripts::Scripts;
 use super::throttle::Throttle;
 use super::timers::Timers;
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     pub overdue: Vec<Overdue>,
     pub slow_reports: Throttle,
     pub overloads: Overloads,
+    pub room: Room,
     pub read_buffer: Box<[u8]>,
     /// When this turn of the loop began.
     pub now: Instant,
@@ -93,6 +95,7 @@ impl Core {
             overdue: Vec::new(),
             slow_reports: Throttle::new(SLOW_INTERVAL),
             overloads: Overloads::default(),
+            room: Room::default(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             now,
             drain: Drain::No,

@@ -163,7 +163,10 @@ impl Connection {
                 core.pump.push_back(key);
             }
             Err(error) => {
-                log::error!(request:% = request.id_text(); "{}: {error}", describe(request));
+                core.overloads.script_failed(&error, request, core.now);
+                if let Some(errno) = error.lacks() {
+                    core.room.note(&std::io::Error::from_raw_os_error(errno));
+                }
                 core.board.count(Counter::ScriptsFailed);
                 self.answer_error(id, error.status(), core);
             }
@@ -187,12 +190,7 @@ impl Connection {
             Step::Application | Step::Answered => Ok(()),
         };
         if let Err(error) = kept {
-            log::error!(
-                request:% = flight.id_text();
-                "{}: the request body can't be kept in --spool-dir {}: {error}; answered 503",
-                flight.description(),
-                limits.spool_dir.display()
-            );
+            core.overloads.spool_failed(&error, flight, &limits.spool_dir, core.now);
             core.board.count(Counter::SpoolFailed);
             self.answer_error(id, 503, core);
         }

@@ -68,6 +68,12 @@ impl<T> Keyed<T> {
             .collect()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.entries
+            .iter()
+            .map(|(index, (generation, value))| (Key { index: index as u32, generation: *generation }, value))
+    }
+
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, (_, value))| value)
     }

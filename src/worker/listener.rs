@@ -1,6 +1,5 @@
 //! Step 1 of a request's way: accept, on sockets that all workers share.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use super::core::Core;
 use super::hand_off::Drain;
 use super::keyed::{Key, Source};
 use super::protocol::Protocol;
+use super::room::is_passing;
 use super::socket::Socket;
 use super::state::Phase;
 
@@ -185,20 +185,24 @@ impl Listeners {
 
     /// Neither accepts nor receives for a while, if the fault is this process's.
     pub fn failed(&mut self, error: &std::io::Error, core: &mut Core) {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-            _ => {
-                if self.failures.is_multiple_of(100) {
-                    log::error!(
-                        "no connection can be taken: {error}; trying again every {} ms",
-                        RETRY.as_millis()
-                    );
-                }
-                self.failures += 1;
-                core.board.count(Counter::AcceptFailures);
-                self.retry_at = Some(core.now + RETRY);
-            }
+        if is_passing(error) {
+            return;
         }
+        core.board.count(Counter::AcceptFailures);
+        self.retry_at = Some(core.now + RETRY);
+        if core.room.note(error) {
+            // What can be done about it is done at the end of the turn, and the log is told then.
+            return;
+        }
+        if self.failures.is_multiple_of(100) {
+            log::error!("no connection can be taken: {error}; trying again every {} ms", RETRY.as_millis());
+        }
+        self.failures += 1;
+    }
+
+    /// There is room again.
+    pub fn retry_now(&mut self) {
+        self.retry_at = None;
     }
 }
 

@@ -21,8 +21,10 @@ mod overload;
 #[cfg(test)]
 mod overload_tests;
 mod protocol;
+mod reader;
 mod relief;
 mod response;
+mod room;
 mod scripts;
 mod signals;
 mod socket;
@@ -236,6 +238,9 @@ impl Worker {
 
     /// Serves scripts and files on the calling thread until the worker ends.
     pub fn serve_without_application(&self) {
+        if let Err(error) = crate::sys::survive_file_size_limit() {
+            log::debug!("SIGXFSZ can't be ignored: {error}");
+        }
         self.start();
         while !matches!(self.shared.drive(), Driven::Ended) {}
     }

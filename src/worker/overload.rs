@@ -1,15 +1,19 @@
 //! Requests that are not worth running any more: those that have waited for longer than `--queue-timeout`, and those whose
 //! client has left meanwhile. And what the log says when there is more to do than can be done.
 
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::core::Core;
-use super::flight::{Job, Step};
+use super::flight::{Flight, Job, Step, describe};
 use super::socket::Hangup;
 use super::state::State;
 use super::throttle::Throttle;
 use crate::config::ListenerProtocol;
+use crate::gateway::Request;
+use crate::handler::HandlerError;
 use crate::protocol::RequestId;
 use crate::scoreboard::Counter;
 
@@ -31,11 +35,19 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Overloads {
     queue_full: Throttle,
     queue_timeout: Throttle,
+    no_script: Throttle,
+    spool: Throttle,
 }
 
 impl Default for Overloads {
     fn default() -> Self {
-        Overloads { queue_full: Throttle::new(INTERVAL), queue_timeout: Throttle::new(INTERVAL) }
+        let throttle = || Throttle::new(INTERVAL);
+        Overloads {
+            queue_full: throttle(),
+            queue_timeout: throttle(),
+            no_script: throttle(),
+            spool: throttle(),
+        }
     }
 }
 
@@ -165,6 +177,32 @@ impl Overloads {
             log::warn!(
                 "{waiting} requests wait for the application (--max-queue): answered 503; {left_out} more since the \
                  last such line"
+            );
+        }
+    }
+
+    /// A script could not be started: each time its own fault is told, now and then a lack.
+    pub fn script_failed(&mut self, error: &HandlerError, request: &Request, now: Instant) {
+        let (id, what) = (request.id_text(), describe(request));
+        if error.lacks().is_none() {
+            log::error!(request:% = id; "{what}: {error}");
+        } else if let Some(left_out) = self.no_script.admit(now) {
+            log::error!(
+                request:% = id;
+                "{what}: {error}: answered 503; {left_out} more since the last such line"
+            );
+        }
+    }
+
+    /// A body could not be kept: the disk is full, for one.
+    pub fn spool_failed(&mut self, error: &io::Error, flight: &Flight, dir: &Path, now: Instant) {
+        if let Some(left_out) = self.spool.admit(now) {
+            log::error!(
+                request:% = flight.id_text();
+                "{}: the request body can't be kept in --spool-dir {}: {error}; answered 503; {left_out} more since the \
+                 last such line",
+                flight.description(),
+                dir.display()
             );
         }
     }

@@ -100,6 +100,11 @@ impl Protocol {
         either!(self, connection => connection.on_deadline(now))
     }
 
+    /// No request is under way, and no byte of a next one has come.
+    pub fn is_idle(&self) -> bool {
+        either!(self, connection => connection.is_idle())
+    }
+
     pub fn wants_close(&self) -> bool {
         either!(self, connection => connection.wants_close())
     }

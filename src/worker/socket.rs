@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::sendfile::sendfile64;
 
 use crate::protocol::{Output, Piece};
+use crate::sys;
 
 /// Pieces of one writev(2).
 const MOST_SLICES: usize = 32;
@@ -137,6 +138,11 @@ impl Socket {
             (Socket::Tcp(stream), many) => stream.write_vectored(many),
             (Socket::Unix(stream), many) => stream.write_vectored(many),
         }
+    }
+
+    /// Bytes that were written and that the peer has not taken from the kernel.
+    pub fn unread_by_peer(&self) -> u64 {
+        sys::unread_by_peer(self.as_fd())
     }
 
     /// Sends no more, still reads: a lingering close (RFC 9112 §9.6) begins with it.

@@ -100,6 +100,7 @@ impl State {
         if std::mem::take(&mut self.core.hand_off.is_waited_for) {
             self.refuse_late_arrival();
         }
+        self.make_room();
         self.listeners.update(&mut self.core, self.connections.len(), self.phase);
         if self.core.wear.is_due() {
             self.ask_for_replacement();
@@ -139,6 +140,7 @@ impl State {
             self.core.hand_off.deadline(),
             self.drain_deadline,
             self.queue_deadline(),
+            self.room_deadline(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))

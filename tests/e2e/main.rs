@@ -21,4 +21,5 @@ mod preload;
 mod processes;
 mod relief;
 mod security;
+mod starved;
 mod wsgi;

@@ -31,14 +31,19 @@ pub(super) fn spawn_failure(script: &Script, error: &io::Error) -> HandlerError 
         ),
         Errno::ETXTBSY => (503, "somebody is writing to it; ask again".to_owned()),
         Errno::EAGAIN => {
-            (503, "the limit of processes is reached (ulimit -u, or the cgroup's pids.max)".to_owned())
+            (503, "the limit of processes is reached (ulimit -u, or the cgroup's pids.max); lower --cgi-max-scripts".to_owned())
         }
-        Errno::ENOMEM => (503, "no memory for another process".to_owned()),
-        Errno::EMFILE | Errno::ENFILE => (503, "no file descriptor is left (ulimit -n)".to_owned()),
+        Errno::ENOMEM => (503, "no memory for another process; lower --cgi-max-scripts".to_owned()),
+        Errno::EMFILE => (503, "no file descriptor is left (ulimit -n)".to_owned()),
+        Errno::ENFILE => (503, "no file descriptor is left in the system (fs.file-max)".to_owned()),
         Errno::ELOOP => (502, "the interpreters of its #! line form a chain that is too long".to_owned()),
         other => (502, other.desc().to_owned()),
     };
-    HandlerError::new(status, format!("script {} can't be started: {cause}", shown(path)))
+    let failure = HandlerError::new(status, format!("script {} can't be started: {cause}", shown(path)));
+    match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE => failure.lacking(error),
+        _ => failure,
+    }
 }
 
 /// What else can be told about a script that started and ended without an answer.

@@ -23,7 +23,7 @@ fn every_errno_has_a_status_and_a_cause() {
         (Errno::EAGAIN, 503, "ulimit -u"),
         (Errno::ENOMEM, 503, "no memory"),
         (Errno::EMFILE, 503, "ulimit -n"),
-        (Errno::ENFILE, 503, "ulimit -n"),
+        (Errno::ENFILE, 503, "fs.file-max"),
         (Errno::ELOOP, 502, "chain"),
         (Errno::EIO, 502, "I/O error"),
         (Errno::ENOENT, 502, "loader or C library"),

@@ -229,7 +229,7 @@ fn unreachable_file(path: &Path, error: Errno) -> HandlerError {
             ),
         ),
         Errno::ELOOP => HandlerError::new(403, format!("script {shown}: its symbolic links form a loop")),
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => HandlerError::unavailable(error.desc()),
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => HandlerError::unavailable(error.into()),
         _ => HandlerError::new(502, format!("script {shown}: {}", error.desc())),
     }
 }

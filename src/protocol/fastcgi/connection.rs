@@ -257,7 +257,7 @@ impl Connection {
                     self.closing = true;
                     return;
                 }
-                request.reject(ProtocolError::new(408, "the peer stopped sending"), &mut self.events);
+                request.reject(request.lateness(now, &self.limits), &mut self.events);
             }
         }
     }
@@ -317,9 +317,8 @@ impl Connection {
     }
 
     fn renew_body_deadlines(&mut self) {
-        let deadline = self.now.checked_add(self.limits.body_timeout);
         for request in self.requests.iter_mut().filter(|request| request.phase == Phase::Stdin) {
-            request.deadline = deadline;
+            request.begin_body(self.now, &self.limits);
         }
     }
 
@@ -405,14 +404,10 @@ impl Connection {
         None
     }
 
-    pub(super) fn body_deadline(&self) -> Option<Instant> {
-        self.now.checked_add(self.limits.body_timeout)
-    }
-
     pub(super) fn push_stdin(&mut self, index: usize, wanted: Bytes, surplus: usize) {
-        let deadline = self.body_deadline();
+        let now = (self.now, &*self.limits);
         if let Some(request) = self.requests.get_mut(index) {
-            request.stdin(wanted, surplus, deadline, &mut self.events);
+            request.stdin(wanted, surplus, now, &mut self.events);
         }
     }
 }

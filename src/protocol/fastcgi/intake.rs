@@ -143,7 +143,8 @@ impl Connection {
             // Nearly every web server sends one request at a time.
             self.requests.reserve_exact(1);
         }
-        self.requests.push(Request::begin(request_id(self.serial, id), begin.keep_conn, head, deadline));
+        let id = request_id(self.serial, id);
+        self.requests.push(Request::begin(id, begin.keep_conn, head, deadline, self.now));
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::params;
 use super::record::RecordType;
+use crate::protocol::pace::Pace;
 use crate::protocol::{BodyLength, Event, Limits, ProtocolError, RequestHead, RequestId};
 
 const BODY_TOO_LARGE: ProtocolError = ProtocolError::new(413, "the body is over its limit");
@@ -122,6 +123,8 @@ pub(super) struct Request {
     pub(super) stderr_is_open: bool,
     /// When the peer should have sent more.
     pub(super) deadline: Option<Instant>,
+    /// Of the body.
+    pub(super) pace: Pace,
     /// Until it is handed out with `Event::Request`.
     pub(super) head: RequestHead,
     params: params::Decoder,
@@ -134,6 +137,7 @@ impl Request {
         keep_conn: bool,
         head: RequestHead,
         deadline: Option<Instant>,
+        now: Instant,
     ) -> Self {
         Request {
             id,
@@ -143,6 +147,7 @@ impl Request {
             stdin_has_ended: false,
             stderr_is_open: false,
             deadline,
+            pace: Pace::begin(now),
             head,
             params: params::Decoder::default(),
             body: Body::Undecided,
@@ -214,12 +219,12 @@ impl Request {
             Ok(Some(length)) if length > limits.max_body_bytes => self.reject(BODY_TOO_LARGE, events),
             Ok(Some(length)) => {
                 self.body = Body::Known { left: length };
-                self.deadline = now.checked_add(limits.body_timeout);
+                self.begin_body(now, limits);
                 self.announce(BodyLength::Known(length), events);
             }
             Ok(None) => {
                 self.body = Body::Undecided;
-                self.deadline = now.checked_add(limits.body_timeout);
+                self.begin_body(now, limits);
             }
         }
     }
@@ -242,12 +247,28 @@ impl Request {
         }
     }
 
+    /// The peer owes a body from now on.
+    pub(super) fn begin_body(&mut self, now: Instant, limits: &Limits) {
+        self.pace = Pace::begin(now);
+        self.deadline = now.checked_add(limits.body_timeout);
+    }
+
+    /// What its silence at `now` would be called.
+    pub(super) fn lateness(&self, now: Instant, limits: &Limits) -> ProtocolError {
+        let is_slow =
+            self.phase == Phase::Stdin && self.pace.deadline(limits).is_some_and(|deadline| now >= deadline);
+        ProtocolError::new(
+            408,
+            if is_slow { "the body came too slowly (--min-rate)" } else { "the peer stopped sending" },
+        )
+    }
+
     /// A piece of STDIN: `wanted` bytes of body, after which `surplus` bytes were discarded.
     pub(super) fn stdin(
         &mut self,
         wanted: Bytes,
         surplus: usize,
-        deadline: Option<Instant>,
+        (now, limits): (Instant, &Limits),
         events: &mut VecDeque<Event>,
     ) {
         if self.phase != Phase::Stdin {
@@ -255,7 +276,9 @@ impl Request {
         }
         let count = wanted.len() as u64;
         if count > 0 {
-            self.deadline = deadline;
+            self.pace.add(wanted.len());
+            let of_pause = now.checked_add(limits.body_timeout);
+            self.deadline = [of_pause, self.pace.deadline(limits)].into_iter().flatten().min();
             events.push_back(Event::Body { id: self.id, chunk: wanted });
         }
         match &mut self.body {

@@ -76,7 +76,7 @@ impl Connection {
                 }
                 self.serial = 1;
                 let id = request_id(self.serial, wire_id);
-                let mut request = Request::begin(id, has(KEEP_CONN), RequestHead::default(), None);
+                let mut request = Request::begin(id, has(KEEP_CONN), RequestHead::default(), None, now);
                 let (ended, unknown) = (has(STDIN_HAS_ENDED), has(BODY_OF_UNKNOWN_LENGTH));
                 let event = request.resume(params, ended, unknown, &self.limits);
                 self.requests.push(request);

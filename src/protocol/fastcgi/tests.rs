@@ -98,6 +98,7 @@ fn limits() -> Limits {
         max_requests: 3,
         head_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(20),
+        min_rate: None,
         keep_alive_timeout: Duration::from_secs(30),
     }
 }

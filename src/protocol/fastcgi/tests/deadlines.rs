@@ -63,6 +63,26 @@ fn a_body_that_stops_coming_is_rejected() {
 }
 
 #[test]
+fn a_body_that_drips_is_rejected_although_it_never_stops() {
+    for length in ["40", ""] {
+        let limits = Limits { min_rate: std::num::NonZeroU64::new(2), ..limits() };
+        let mut peer = Peer::new(limits);
+        peer.feed_whole(&[begin(1, true), params(1, &[("CONTENT_LENGTH", length)])].concat());
+        peer.at(15).feed_whole(&stdin(1, b"abcd"));
+        assert_eq!(deadline(&peer), Some(22), "20 s, and 2 s for 4 bytes");
+        peer.at(21).feed_whole(&stdin(1, b"ef"));
+        assert_eq!(deadline(&peer), Some(23));
+        // Who reads again after a pause lets the peer begin anew.
+        let now = peer.at(22).now;
+        peer.connection.receive(b"", now);
+        assert_eq!(deadline(&peer), Some(42));
+        peer.at(40).feed_whole(&stdin(1, b"gh"));
+        assert_eq!(deadline(&peer), Some(43));
+        assert_eq!(expire(&mut peer), [Seen::Reject(1, 408)]);
+    }
+}
+
+#[test]
 fn the_first_record_of_an_unannounced_body_is_awaited_too() {
     let mut peer = Peer::new(limits());
     peer.feed_whole(&[begin(1, true), params(1, &[])].concat());

@@ -24,6 +24,7 @@ use super::date::DATE_BYTES;
 use super::head::{HeadSearch, Terms};
 use super::input::Input;
 use super::response::{Content, Framing};
+use crate::protocol::pace::Pace;
 use crate::protocol::{Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart};
 
 /// Unparsed bytes beyond a head's that are buffered before [`Connection::wants_input`] says no.
@@ -67,6 +68,8 @@ pub struct Connection {
     /// The first byte of a head, the last byte of a body, or the begin of a wait for one.
     since: Instant,
     received_at: Instant,
+    /// Of the body that is being read.
+    pace: Pace,
     /// `poll_event` has used up all bytes of the body that had come.
     starved: bool,
     reading_paused: bool,
@@ -130,6 +133,7 @@ impl Connection {
             empty_lines: 0,
             since: now,
             received_at: now,
+            pace: Pace::begin(now),
             starved: false,
             reading_paused: false,
             had_request: false,
@@ -241,6 +245,7 @@ impl Connection {
     pub fn pause_reading(&mut self, paused: bool, now: Instant) {
         if self.reading_paused && !paused {
             self.since = self.since.max(now);
+            self.pace = Pace::begin(now);
         }
         self.reading_paused = paused;
     }
@@ -249,7 +254,11 @@ impl Connection {
         if self.ending != Ending::Open || self.rejected.is_some() {
             return None;
         }
-        self.timeout().and_then(|timeout| self.since.checked_add(timeout))
+        let of_pause = self.timeout().and_then(|timeout| self.since.checked_add(timeout));
+        if !self.awaits_body() {
+            return of_pause;
+        }
+        [of_pause, self.pace.deadline(&self.limits)].into_iter().flatten().min()
     }
 
     /// Ends what has waited too long: 408 for a part of a head or body, silence otherwise.
@@ -266,6 +275,9 @@ impl Connection {
                 self.reject(ProtocolError::new(408, "the head took too long"));
             }
             Reading::Discard { .. } => self.close(Ending::Linger),
+            _ if self.pace.deadline(&self.limits).is_some_and(|deadline| now >= deadline) => {
+                self.reject(ProtocolError::new(408, "the body came too slowly (--min-rate)"));
+            }
             _ => self.reject(ProtocolError::new(408, "the body took too long")),
         }
     }

@@ -7,6 +7,7 @@ use super::{Connection, Ending, Expectation, Reading, Responding};
 use crate::protocol::http1::body::{Body, Found};
 use crate::protocol::http1::head::FoundHead;
 use crate::protocol::http1::response::CONTINUE;
+use crate::protocol::pace::Pace;
 use crate::protocol::{Event, ProtocolError, RequestHead};
 
 /// Empty lines before a request line (RFC 9112 §2.2): old clients send one after a body.
@@ -82,6 +83,7 @@ impl Connection {
         self.responding = Responding::Awaited;
         self.starved = false;
         self.since = self.since.max(self.received_at);
+        self.pace = Pace::begin(self.since);
         self.expectation = Expectation::None;
         self.reading = match Body::new(head.body) {
             None => Reading::BodyEnd,
@@ -98,7 +100,10 @@ impl Connection {
     pub(super) fn poll_body(&mut self) -> Option<Event> {
         let Reading::Body(body) = &mut self.reading else { return None };
         match body.read(&mut self.input, &self.limits) {
-            Ok(Found::Chunk(chunk)) => Some(Event::Body { id: self.id, chunk }),
+            Ok(Found::Chunk(chunk)) => {
+                self.pace.add(chunk.len());
+                Some(Event::Body { id: self.id, chunk })
+            }
             Ok(Found::End) => {
                 self.reading = Reading::Done;
                 Some(Event::BodyEnd { id: self.id })
@@ -165,17 +170,21 @@ impl Connection {
         self.input.discard();
     }
 
+    /// The peer has to send more of a body, and knows it.
+    pub(super) fn awaits_body(&self) -> bool {
+        matches!(self.reading, Reading::Body(_))
+            && self.starved
+            && !self.reading_paused
+            && self.expectation != Expectation::Overtaken
+    }
+
     pub(super) fn timeout(&self) -> Option<Duration> {
         match self.reading {
             Reading::Head(_) if self.input.is_empty() && self.had_request => {
                 Some(self.limits.keep_alive_timeout)
             }
             Reading::Head(_) => Some(self.limits.head_timeout),
-            Reading::Body(_)
-                if self.starved && !self.reading_paused && self.expectation != Expectation::Overtaken =>
-            {
-                Some(self.limits.body_timeout)
-            }
+            Reading::Body(_) if self.awaits_body() => Some(self.limits.body_timeout),
             // In all, not for each byte: no worker's time is lost, but the connection's place.
             Reading::Discard { .. } => Some(self.limits.body_timeout),
             _ => None,

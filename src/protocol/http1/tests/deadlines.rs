@@ -1,5 +1,6 @@
 //! Time-outs and draining. The clock is an argument, so nothing here waits.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::Peer;
@@ -12,6 +13,7 @@ fn limits() -> Limits {
     Limits {
         head_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(20),
+        min_rate: None,
         keep_alive_timeout: Duration::from_secs(30),
         ..Limits::default()
     }
@@ -99,6 +101,51 @@ fn a_slow_body_gets_408_counted_from_its_last_byte() {
     assert_eq!(peer.wait(19).state(), "waiting");
     peer.wait(1);
     assert!(peer.transcript().ends_with("body \"a\"\nreject 408 the body took too long\nlinger\n"));
+}
+
+/// Two bytes in a second.
+fn limits_with_rate() -> Limits {
+    Limits { min_rate: NonZeroU64::new(2), ..limits() }
+}
+
+#[test]
+fn a_body_that_drips_gets_408_although_it_never_stops() {
+    for post in [
+        &b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n"[..],
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n32\r\n",
+    ] {
+        let mut peer = Peer::new(limits_with_rate());
+        peer.feed(post).wait(10).feed(b"abcd");
+        assert_eq!(peer.seconds_left(), Some(12), "20 s, and 2 s for 4 bytes");
+        peer.wait(11).feed(b"ef");
+        assert_eq!(peer.seconds_left(), Some(2));
+        peer.wait(1).feed(b"g");
+        assert_eq!(peer.wait(1).state(), "waiting");
+        peer.wait(1);
+        let end = "reject 408 the body came too slowly (--min-rate)\nlinger\n";
+        assert!(peer.transcript().ends_with(end), "{}", peer.transcript());
+    }
+}
+
+#[test]
+fn a_body_that_comes_fast_enough_is_never_late() {
+    let mut peer = Peer::new(limits_with_rate());
+    peer.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n");
+    for _ in 0..100 {
+        peer.wait(5).feed(b"0123456789");
+        assert_eq!(peer.seconds_left(), Some(20));
+    }
+}
+
+#[test]
+fn the_pace_of_a_body_is_counted_anew_after_a_pause_of_ours() {
+    let mut peer = Peer::new(limits_with_rate());
+    peer.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n").wait(15).feed(b"ab");
+    assert_eq!(peer.seconds_left(), Some(6));
+    peer.connection.pause_reading(true, peer.now);
+    peer.wait(100);
+    peer.connection.pause_reading(false, peer.now);
+    assert_eq!(peer.seconds_left(), Some(20));
 }
 
 #[test]
