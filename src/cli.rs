@@ -414,6 +414,11 @@ pub struct ProcessOptions {
     /// Removed at the end. If it names a process that runs, forkhorn does not start.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// Time for a new binary to have its workers ready, in seconds, when USR2 has started it
+    ///
+    /// Past it the new one is ended, and the old one goes on.
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    pub upgrade_timeout: f64,
 }
 
 #[derive(Debug, Args)]

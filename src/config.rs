@@ -28,6 +28,9 @@ pub use error::StartupError;
 pub use source::{Options, Resolver, Source, SourceError};
 pub use warm_up::WarmUp;
 
+/// Set by a master for the one that it starts to replace it: the descriptor of the channel between them. Never unset.
+pub(crate) const UPGRADE_VARIABLE: &str = "FORKHORN_UPGRADE";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerProtocol {
     Http,
@@ -89,6 +92,7 @@ pub struct ProcessConfig {
     pub identity: Option<Identity>,
     pub umask: Option<u32>,
     pub pid_file: Option<PathBuf>,
+    pub upgrade_timeout: Duration,
 }
 
 /// When a worker has served enough. `None`: never for this reason.

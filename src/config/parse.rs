@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{
     AccessLogConfig, AccessLogFormat, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig,
     ListenerConfig, ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig,
-    StartupError, TrustConfig, env_file,
+    StartupError, TrustConfig, UPGRADE_VARIABLE, env_file,
 };
 use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions, Serve};
 use crate::protocol::fastcgi::WebServerAddrs;
@@ -187,7 +187,12 @@ fn listeners(options: &ListenerOptions) -> Result<Vec<ListenerConfig>, StartupEr
 /// means FastCGI, any other HTTP.
 fn inherited_listeners() -> Result<Vec<ListenerConfig>, StartupError> {
     let read = |name: &str| env::var(name).ok();
-    if read("LISTEN_PID").and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+    // A master that replaces the one they were passed to gets them from that one, under the same numbers.
+    let replaces = env::var_os(UPGRADE_VARIABLE).is_some();
+    if !replaces && read("LISTEN_PID").and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    if read("LISTEN_FDS").is_none() {
         return Ok(Vec::new());
     }
     let Some(count) =
@@ -290,6 +295,7 @@ fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
         identity: identity(options.user.as_deref(), options.group.as_deref())?,
         umask: options.umask.map(|mask| octal("--umask", &mask, 0o777)).transpose()?,
         pid_file: options.pid_file.map(|path| absolute("--pid-file", &path)).transpose()?,
+        upgrade_timeout: seconds("--upgrade-timeout", options.upgrade_timeout)?,
     })
 }
 

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::unistd::User;
 
@@ -79,8 +80,12 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Looks beside the running binary, then in `../lib/forkhorn`.
     pub(crate) fn find() -> Bridge {
-        // Resolved: a symbolic link in /usr/local/bin leads to the place of installation.
-        let binary = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+        // As it was the first time: once the file has been replaced, the kernel has no name for the running binary.
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        let binary = BINARY.get_or_init(|| {
+            // Resolved: a symbolic link in /usr/local/bin leads to the place of installation.
+            std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default()
+        });
         Bridge::find_from(binary.parent().unwrap_or(Path::new("/")))
     }
 

@@ -21,6 +21,7 @@ mod sentry;
 mod signals;
 mod sockets;
 mod spawn;
+mod upgrade;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +48,7 @@ use plan::{Plan, Plans};
 use sentry::Sentry;
 use signals::{Signals, Wish};
 use sockets::Available;
+use upgrade::{Inheritance, Program, Successor, UPGRADE};
 use workers::{Action, ForkReport, Order, ProcessId, Workers};
 
 /// Process ids start at 1.
@@ -84,7 +86,14 @@ struct Master {
     boards: Boards,
     load: LoadMeter,
     sentry: Sentry,
-    _pid_file: Option<PidFile>,
+    pid_file: Option<PidFile>,
+    program: Program,
+    /// The master that is to replace this one.
+    successor: Option<Successor>,
+    /// This master is to replace another one.
+    inheritance: Option<Inheritance>,
+    /// Actions that follow from what was found between two events.
+    followed: Vec<Action>,
 }
 
 /// Why the loop ends.
@@ -97,7 +106,9 @@ impl Master {
             let what = what.to_owned();
             move |error: io::Error| StartupError::other(format!("cannot {what}: {error}"))
         };
-        let available = Available::inherit(&config, Vec::new())?;
+        let inheritance = Inheritance::take()?;
+        let kept = inheritance.as_ref().map(Inheritance::listeners).unwrap_or_default();
+        let available = Available::inherit(&config, kept)?;
         let signals = Signals::new().map_err(failed("block the signals"))?;
         sys::hide_inherited();
         if let Some(mask) = config.processes.umask {
@@ -108,12 +119,24 @@ impl Master {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|error| failed("become the workers' parent")(error.into()))?;
         let plan = Plan::make(config, available)?;
-        let hand_off = HandOffQueue::open().map_err(failed("make the hand-off queue"))?;
-        let pid_file = plan.config.processes.pid_file.as_deref().map(PidFile::create).transpose()?;
+        let hand_off = inheritance.as_ref().and_then(Inheritance::hand_off);
+        let hand_off =
+            hand_off.unwrap_or_else(HandOffQueue::open).map_err(failed("make the hand-off queue"))?;
+        let pid_file = plan.config.processes.pid_file.as_deref().filter(|_| inheritance.is_none());
+        let pid_file = pid_file.map(PidFile::create).transpose()?;
         let poll = Poll::new().map_err(failed("make the event loop"))?;
         poll.registry()
             .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
             .map_err(failed("make the event loop"))?;
+        if let Some(inheritance) = &inheritance {
+            poll.registry()
+                .register(&mut SourceFd(&inheritance.raw_fd()), UPGRADE, Interest::READABLE)
+                .map_err(failed("watch the old master"))?;
+        }
+        let notifier = match inheritance {
+            None => Notifier::from_environment(),
+            Some(_) => Notifier::silent(),
+        };
         let workers = Workers::new(plan.settings());
         let mut plans = Plans::default();
         plans.insert(0, plan);
@@ -125,12 +148,16 @@ impl Master {
             unread: BTreeSet::new(),
             poll,
             signals,
-            notifier: Notifier::from_environment(),
+            notifier,
             hand_off,
             boards: Boards::default(),
             load: LoadMeter::default(),
             sentry: Sentry::default(),
-            _pid_file: pid_file,
+            pid_file,
+            program: Program::at_start(),
+            successor: None,
+            inheritance,
+            followed: Vec::new(),
         })
     }
 
@@ -166,6 +193,9 @@ impl Master {
                 let actions = self.workers.wake(Instant::now());
                 self.act(actions, &mut end);
             }
+            self.advance_upgrade();
+            let followed = std::mem::take(&mut self.followed);
+            self.act(followed, &mut end);
             self.tidy();
             self.watch_for_somebody()?;
         }
@@ -173,7 +203,8 @@ impl Master {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.workers.deadline(), self.notifier.deadline()].into_iter().flatten().min()
+        let successor = self.successor.as_ref().and_then(Successor::deadline);
+        [self.workers.deadline(), self.notifier.deadline(), successor].into_iter().flatten().min()
     }
 
     /// After each turn: forgets what belongs to nobody any more, and says how things are.
@@ -208,22 +239,27 @@ impl Master {
         let actions = match wish {
             Wish::Reload => {
                 self.notifier.begin_reload();
+                if self.successor.is_some() {
+                    return log::warn!("no reload: another master is about to take over (USR2)");
+                }
                 self.workers.reload(now)
             }
             Wish::StopGracefully => {
                 self.plans.close_listeners();
+                self.cancel_upgrade();
                 self.notifier.begin_stop(self.workers.longest_stop());
                 self.workers.stop_gracefully(now)
             }
             Wish::StopFast => {
                 self.plans.close_listeners();
+                self.cancel_upgrade();
                 self.notifier.begin_stop(Duration::ZERO);
                 self.workers.stop_fast(now)
             }
             Wish::OneMore => self.workers.change_count(true, now),
             Wish::OneLess => self.workers.change_count(false, now),
             Wish::ReopenLogs => return self.reopen_logs(end),
-            Wish::Upgrade => return log::warn!("USR2: an upgrade of the running binary is not supported"),
+            Wish::Upgrade => return self.begin_upgrade(),
             Wish::Reap => return self.reap(end),
         };
         self.act(actions, end);
@@ -237,6 +273,9 @@ impl Master {
             let Some(status) = sys::reap(pid) else { return };
             // It may have been woken for a connection that it never took.
             self.hand_off.nudge();
+            if self.successor_ended(pid, &workers::describe(status)) {
+                continue;
+            }
             self.log_unfinished(pid);
             let actions = self.workers.on_exit(pid, status, Instant::now());
             self.act(actions, end);

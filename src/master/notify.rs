@@ -57,6 +57,11 @@ impl Notifier {
         Notifier::new(line, watchdog)
     }
 
+    /// For a master that has not taken over yet.
+    pub(crate) fn silent() -> Notifier {
+        Notifier::new(None, None)
+    }
+
     fn new(line: Option<Line>, watchdog: Option<Watchdog>) -> Notifier {
         let status = String::new();
         Notifier { line, watchdog, ready: false, reloading: false, stopping: false, status }

@@ -40,6 +40,25 @@ impl PidFile {
     }
 }
 
+impl PidFile {
+    /// Puts this process's id in the place of the old master's.
+    pub(crate) fn take_over(path: &Path) -> Result<PidFile, StartupError> {
+        let identity = write(path).map_err(|error| {
+            StartupError::other(format!("cannot write the pid file {}: {error}", path.display()))
+        })?;
+        Ok(PidFile { path: path.to_owned(), identity })
+    }
+
+    /// The file is another process's; ours is `FILE.oldbin` as long as this process still drains.
+    pub(crate) fn rename_for_leaving(mut self) -> Option<PidFile> {
+        // No file has this identity: the drop leaves it alone.
+        self.identity = (0, 0);
+        let mut name = self.path.clone().into_os_string();
+        name.push(".oldbin");
+        PidFile::take_over(Path::new(&name)).inspect_err(|error| log::warn!("{error}")).ok()
+    }
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         let found = fs::symlink_metadata(&self.path).map(|found| (found.dev(), found.ino()));

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::sockets::{self, Available, Sockets};
+use super::sockets::{self, Available, Listener, Sockets};
 use super::spawn::ProcessCommand;
 use super::workers::Settings;
 use super::{access_log, bridge, descriptor_limit, preflight, start_message};
@@ -89,6 +90,19 @@ impl Plans {
 
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = (u32, &mut Plan)> {
         self.all.iter_mut().map(|(number, plan)| (*number, plan))
+    }
+
+    pub(crate) fn latest_listeners(&self) -> &[Rc<Listener>] {
+        self.all.values().next_back().map_or(&[], |plan| &plan.sockets.listeners)
+    }
+
+    /// The names of Unix sockets belong to another process from now on.
+    pub(crate) fn release_names(&mut self) {
+        for listener in self.all.values().flat_map(|plan| &plan.sockets.listeners) {
+            if let Some(name) = listener.name.borrow_mut().take() {
+                name.release();
+            }
+        }
     }
 
     /// For the end: see [`Sockets::close`].

@@ -2,6 +2,7 @@
 
 mod unix;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ pub(crate) struct Listener {
     pub(crate) bound: Address,
     pub(crate) descriptor: OwnedFd,
     /// The name of a Unix socket that is ours to remove.
-    _name: Option<OwnedPath>,
+    pub(crate) name: RefCell<Option<OwnedPath>>,
 }
 
 /// All listeners of a configuration, in the order of `config.listeners`.
@@ -154,7 +155,7 @@ fn open_one(
             (descriptor, given.clone(), None)
         }
     };
-    Ok(Listener { given: given.clone(), bound, descriptor, _name: name })
+    Ok(Listener { given: given.clone(), bound, descriptor, name: name.into() })
 }
 
 fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<Socket> {

@@ -8,12 +8,19 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::channel::Channel;
-use crate::config::Identity;
+use crate::config::{Identity, UPGRADE_VARIABLE};
 use crate::sys;
 
 /// Variables that speak of the master alone: of descriptors that only it has, of messages that only it may send.
-pub(crate) const MASTERS_OWN: [&str; 6] =
-    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+pub(crate) const MASTERS_OWN: [&str; 7] = [
+    UPGRADE_VARIABLE,
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// What is run. One and the same for all processes of a master: their first message says what they are.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 pub(crate) use actions::{Action, Order, ProcessId};
+pub(crate) use exits::describe;
 pub(crate) use facts::ForkReport;
 pub(crate) use scaling::Load;
 pub(crate) use summary::Summary;
@@ -116,6 +117,8 @@ enum End {
     Graceful,
     /// They are not.
     Fast,
+    /// Requests are finished, and connections go to the workers of another master.
+    Succeeded,
 }
 
 impl Workers {

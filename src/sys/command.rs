@@ -20,6 +20,12 @@ pub(crate) fn in_clean_state(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(clean_state) }
 }
 
+/// The child starts with no signal blocked or ignored, and outlives this process.
+pub(crate) fn with_clean_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure makes system calls and allocates nothing.
+    unsafe { command.pre_exec(clean_signals) }
+}
+
 /// The child runs as `identity` from its first instruction on: nothing that user can write (a virtual environment's
 /// `.pth` files, for one) is ever run as root.
 pub(crate) fn as_identity(command: &mut Command, identity: Identity) -> &mut Command {
@@ -38,13 +44,17 @@ pub(crate) fn as_identity(command: &mut Command, identity: Identity) -> &mut Com
 }
 
 fn clean_state() -> io::Result<()> {
+    clean_signals()?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
+}
+
+fn clean_signals() -> io::Result<()> {
     for number in 1..=libc::SIGRTMAX() {
         // SAFETY: SIG_DFL is valid for every signal; those that can't be changed (SIGKILL, SIGSTOP and the two of the C
         // library) answer EINVAL, which is fine.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    SigSet::empty().thread_set_mask()?;
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
+    SigSet::empty().thread_set_mask().map_err(io::Error::from)
 }
 
 #[cfg(test)]

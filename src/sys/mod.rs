@@ -10,7 +10,7 @@ mod signals;
 pub(crate) mod spawn;
 mod wait;
 
-pub(crate) use command::{as_identity, in_clean_state};
+pub(crate) use command::{as_identity, in_clean_state, with_clean_signals};
 pub use descriptors::peek;
 pub(crate) use descriptors::{
     MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, has_room_for_descriptors, hide_inherited,

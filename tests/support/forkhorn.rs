@@ -19,9 +19,10 @@ use super::python;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_forkhorn");
 
 /// Variables that would change what forkhorn does.
-const FOREIGN_VARIABLES: [&str; 12] = [
+const FOREIGN_VARIABLES: [&str; 13] = [
     "VIRTUAL_ENV",
     "FORKHORN_CONFIG",
+    "FORKHORN_UPGRADE",
     "FORKHORN_PYTHON",
     "FORKHORN_WORKERS",
     "FORKHORN_THREADS",

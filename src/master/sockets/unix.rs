@@ -22,6 +22,23 @@ pub(crate) struct OwnedPath {
     identity: (u64, u64),
 }
 
+impl OwnedPath {
+    /// What another process has made, and left to this one.
+    pub(crate) fn adopt(path: &Path, identity: (u64, u64)) -> OwnedPath {
+        OwnedPath { path: path.to_owned(), identity }
+    }
+
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// It is another process's from now on.
+    pub(crate) fn release(mut self) {
+        // No file has this identity.
+        self.identity = (0, 0);
+    }
+}
+
 impl Drop for OwnedPath {
     fn drop(&mut self) {
         let found = fs::symlink_metadata(&self.path).map(|found| (found.dev(), found.ino()));

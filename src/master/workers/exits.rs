@@ -207,7 +207,7 @@ fn is_retired(status: ExitStatus) -> bool {
 }
 
 /// `was killed by signal 9 (SIGKILL)`, `exited with status 1 (failed)`.
-pub(super) fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
         return match WorkerExit::from_code(code) {
             Some(exit) => format!("exited with status {code} ({exit})"),

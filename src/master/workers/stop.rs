@@ -26,6 +26,19 @@ impl Workers {
         self.settle(now, actions)
     }
 
+    /// Another master has taken over: as a graceful stop, but connections go to its workers if they can take them.
+    pub(crate) fn make_way(&mut self, hand_over: bool, now: Instant) -> Vec<Action> {
+        if !hand_over {
+            return self.stop_gracefully(now);
+        }
+        self.end = Some(End::Succeeded);
+        let mut actions = Vec::new();
+        for id in self.processes.keys().copied().collect::<Vec<_>>() {
+            self.dismiss(id, now, &mut actions);
+        }
+        self.settle(now, actions)
+    }
+
     /// Fast stop: requests are broken off. The second time, at once.
     pub(crate) fn stop_fast(&mut self, now: Instant) -> Vec<Action> {
         let at_once = self.end == Some(End::Fast);
@@ -65,7 +78,10 @@ impl Workers {
                 process.next_step = Some((now + SHORT, Step::Kill));
             }
             (Phase::Ready { .. }, Role::Worker { .. }, Some(_)) => {
-                actions.push(Action::Tell(id, Order::Drain { hand_over: self.end.is_none() }));
+                actions.push(Action::Tell(
+                    id,
+                    Order::Drain { hand_over: self.end.is_none_or(|end| end == End::Succeeded) },
+                ));
                 let grace = self.settings.graceful_timeout + GRACE_MARGIN;
                 process.next_step = Some((now + grace, Step::Kill));
             }

@@ -11,6 +11,7 @@ mod reload;
 mod startup;
 mod stop;
 mod systemd;
+mod upgrade;
 mod workers;
 
 use crate::support::{Response, Running};

@@ -11,13 +11,13 @@ use crate::support::forkhorn::BINARY;
 use crate::support::{Folder, Forkhorn, wait_until};
 
 /// The service manager's end.
-struct Manager {
+pub(super) struct Manager {
     socket: UnixDatagram,
     heard: Vec<String>,
 }
 
 impl Manager {
-    fn new(folder: &Folder) -> (Manager, String) {
+    pub(super) fn new(folder: &Folder) -> (Manager, String) {
         let path = folder.join("notify.sock");
         let socket = UnixDatagram::bind(&path).expect("bound");
         socket.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
@@ -26,7 +26,7 @@ impl Manager {
 
     /// Waits until a line that begins so has come, and forgets all up to it.
     #[track_caller]
-    fn wait_for(&mut self, line: &str) -> String {
+    pub(super) fn wait_for(&mut self, line: &str) -> String {
         let mut found = None;
         wait_until(line, || {
             self.listen();
