@@ -446,6 +446,30 @@ pub struct CgiOptions {
     /// And Proxy-Authorization, as HTTP_PROXY_AUTHORIZATION. Applications get both in any case.
     #[arg(long)]
     pub cgi_pass_authorization: bool,
+    /// Interpreters that are copied for each request, instead of started: python, perl; repeatable
+    ///
+    /// A list with commas. Such a script runs in a process of its own as ever, but without the start of its interpreter. A
+    /// whole path, `/usr/bin/python3.12`, means scripts with that very interpreter only. Modules to load before any request,
+    /// besides those that are learned, follow a colon: `python:json+decimal,perl:CGI`. Each worker has its own interpreters,
+    /// one for each first line, started when they are needed; until then, and for interpreters that can't be copied, scripts
+    /// run the classic way. See docs/warm.md.
+    #[arg(long, value_name = "LIST")]
+    pub warm: Vec<String>,
+    /// Copies of each warm interpreter, in each worker, that wait for requests
+    ///
+    /// A request then does not wait for the fork; the next copy is made while it runs.
+    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub warm_spares: u16,
+    /// Requests after which a warm interpreter is replaced; 0 for no limit
+    ///
+    /// So that its memory is laid out anew, and its seed of Python's and Perl's hashes is drawn anew.
+    #[arg(long, value_name = "COUNT", default_value = "10000")]
+    pub warm_max_forks: u64,
+    /// Load no module early but those that --warm names
+    ///
+    /// Without it, a warm interpreter is replaced, now and then, by one that has loaded what scripts load again and again.
+    #[arg(long)]
+    pub warm_no_learning: bool,
     /// Where the standard error output of scripts goes
     ///
     /// HAProxy answers 502 to FCGI_STDERR records.

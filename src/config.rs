@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod parse;
 mod source;
+mod warm;
 mod warm_up;
 
 use std::ffi::OsString;
@@ -123,6 +124,46 @@ pub struct CgiConfig {
     pub env: Vec<(OsString, OsString)>,
     pub pass_authorization: bool,
     pub stderr: ScriptStderr,
+    /// `None`: every script starts its interpreter anew.
+    pub warm: Option<WarmConfig>,
+}
+
+/// Interpreters that stay warm and are copied for each request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmConfig {
+    /// The first that fits a script's first line holds.
+    pub interpreters: Vec<WarmInterpreter>,
+    /// Children that wait for a request.
+    pub spares: u16,
+    /// 0: no limit.
+    pub max_forks: u64,
+    /// Load early what scripts load again and again.
+    pub learn: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmInterpreter {
+    pub language: WarmLanguage,
+    /// `None`: every interpreter of the language.
+    pub path: Option<PathBuf>,
+    /// Loaded in any case: names of Python's modules, or of Perl's files (`CGI.pm`).
+    pub modules: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarmLanguage {
+    Python,
+    Perl,
+}
+
+impl WarmLanguage {
+    /// As it is written in an option, and as the names of its interpreters begin.
+    pub fn name(self) -> &'static str {
+        match self {
+            WarmLanguage::Python => "python",
+            WarmLanguage::Perl => "perl",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -41,6 +41,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
         url_scheme: serve.listeners.url_scheme,
         processes: processes(serve.processes)?,
         cgi: CgiConfig {
+            warm: super::warm::resolve(&serve.cgi)?,
             timeout: optional_seconds("--cgi-timeout", serve.cgi.cgi_timeout)?,
             max_scripts: serve.cgi.cgi_max_scripts.get() as usize,
             max_waiting: serve.cgi.cgi_queue as usize,

@@ -1,5 +1,6 @@
 //! The unsafe corner: what neither std nor nix offers safely. Each block says why its contract holds.
 
+pub(crate) mod adopted;
 mod command;
 mod descriptors;
 pub(crate) mod epoll;

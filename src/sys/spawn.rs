@@ -21,8 +21,10 @@ use nix::unistd::{Pid, pipe2};
 /// What is to be started.
 pub(crate) struct Program<'a> {
     pub path: &'a CStr,
-    /// The only element of argv.
+    /// The first element of argv.
     pub name: &'a CStr,
+    /// The others.
+    pub arguments: &'a [&'a CStr],
     /// `NAME=value`, all of it: nothing is inherited.
     pub environment: &'a [CString],
     pub directory: &'a CStr,
@@ -55,7 +57,9 @@ pub(crate) enum Exit {
 pub(crate) fn spawn(program: &Program<'_>) -> io::Result<Child> {
     let actions = file_actions(program)?;
     let attributes = attributes()?;
-    let argv = [program.name.as_ptr().cast_mut(), ptr::null_mut()];
+    let mut argv = vec![program.name.as_ptr().cast_mut()];
+    argv.extend(program.arguments.iter().map(|argument| argument.as_ptr().cast_mut()));
+    argv.push(ptr::null_mut());
     let mut environment: Vec<*mut c_char> =
         program.environment.iter().map(|variable| variable.as_ptr().cast_mut()).collect();
     environment.push(ptr::null_mut());
@@ -311,7 +315,7 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
 }
 
-fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
+pub(super) fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
     // SAFETY: takes two numbers; a pidfd is closed on exec.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match RawFd::try_from(fd) {
@@ -357,6 +361,7 @@ mod tests {
         spawn(&Program {
             path: script,
             name: script,
+            arguments: &[],
             environment: &[],
             directory: c"/",
             standard: [input.as_fd(), output.as_fd(), output.as_fd()],

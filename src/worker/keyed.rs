@@ -6,6 +6,8 @@
 use mio::Token;
 use slab::Slab;
 
+use crate::handler::cgi::WarmSource;
+
 /// Which entry of a [`Keyed`] table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -98,6 +100,8 @@ pub(crate) enum Source {
     Connection(Key),
     /// A descriptor of a script; which one is the script's business.
     Script(Key, u8),
+    /// A descriptor of a warm interpreter.
+    Warm(WarmSource),
 }
 
 const KIND_BITS: u32 = 3;
@@ -114,6 +118,9 @@ impl Source {
             Source::Listener(index) => (1, index, 0),
             Source::Connection(key) => (2, key.index, key.generation),
             Source::Script(key, which) => (3 + u64::from(which & 3), key.index, key.generation),
+            Source::Warm(WarmSource::Channel(number)) => (7, number, 0),
+            Source::Warm(WarmSource::Output(number)) => (7, number, 1),
+            Source::Warm(WarmSource::Report) => (7, 0, 2),
         };
         Token((kind | u64::from(index) << KIND_BITS | u64::from(generation) << 32) as usize)
     }
@@ -129,6 +136,11 @@ impl Source {
             0 => Source::HandOff,
             1 => Source::Listener(index),
             2 => Source::Connection(key),
+            7 => Source::Warm(match key.generation {
+                0 => WarmSource::Channel(index),
+                1 => WarmSource::Output(index),
+                _ => WarmSource::Report,
+            }),
             kind => Source::Script(key, (kind - 3) as u8),
         }
     }
@@ -150,6 +162,9 @@ mod tests {
             Source::Connection(key),
             Source::Script(key, 0),
             Source::Script(key, 3),
+            Source::Warm(WarmSource::Channel(7)),
+            Source::Warm(WarmSource::Output((1 << INDEX_BITS) - 1)),
+            Source::Warm(WarmSource::Report),
         ] {
             assert_eq!(Source::of(source.token()), source);
         }

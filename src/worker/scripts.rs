@@ -1,6 +1,6 @@
 //! The CGI scripts of a worker: how many run, who waits, and which connection each one answers.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use mio::{Interest, Registry};
 use crate::config::CgiConfig;
 use crate::gateway::{Body, Request};
 use crate::handler::HandlerError;
-use crate::handler::cgi::{HeaderLimits, Pipe, Script, ScriptEvent, ScriptRun};
+use crate::handler::cgi::warm::Notice;
+use crate::handler::cgi::{HeaderLimits, Pipe, Script, ScriptEvent, ScriptRun, Warm, WarmSource};
 use crate::protocol::RequestId;
 use crate::sys::spawn::Exit;
 
@@ -35,11 +36,22 @@ pub(crate) struct Scripts {
     running: Keyed<Entry>,
     waiting: VecDeque<(Key, RequestId, Instant)>,
     refused: u64,
+    warm: Option<Warm>,
+    /// The scripts of warm interpreters, by what their notices call them.
+    warm_ids: HashMap<u32, Key>,
 }
 
 impl Scripts {
     pub fn new(config: CgiConfig, header_limits: HeaderLimits) -> Self {
-        Scripts { config, header_limits, running: Keyed::default(), waiting: VecDeque::new(), refused: 0 }
+        Scripts {
+            warm: Warm::new(&config),
+            config,
+            header_limits,
+            running: Keyed::default(),
+            waiting: VecDeque::new(),
+            refused: 0,
+            warm_ids: HashMap::new(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -118,7 +130,10 @@ impl Scripts {
         registry: &Registry,
         now: Instant,
     ) -> Result<Key, HandlerError> {
-        let run = ScriptRun::spawn(script, &request.meta, &self.config, self.header_limits, now)?;
+        let warm = self.warm.as_mut();
+        let run = ScriptRun::spawn(script, &request.meta, &self.config, self.header_limits, warm, now)?;
+        self.watch_warm(registry);
+        let warm_id = run.warm_id();
         let owner = Some((connection, id));
         let key = self.running.insert_with(|_| Entry { run, owner, timer: None });
         if let Some(entry) = self.running.get_mut(key)
@@ -128,6 +143,9 @@ impl Scripts {
             // Dropping it ends its process group.
             self.running.remove(key);
             return Err(HandlerError::unavailable(error));
+        }
+        if let Some(id) = warm_id {
+            self.warm_ids.insert(id, key);
         }
         Ok(key)
     }
@@ -213,6 +231,9 @@ impl Scripts {
     pub fn settle(&mut self, key: Key, timers: &mut Timers) {
         let Some(entry) = self.running.get_mut(key) else { return };
         if entry.run.is_over() {
+            if let Some(id) = entry.run.warm_id() {
+                self.warm_ids.remove(&id);
+            }
             self.running.remove(key);
         } else {
             timers.arm(Timed::Script(key), entry.run.deadline(), &mut entry.timer);
@@ -229,12 +250,76 @@ impl Scripts {
     }
 }
 
+impl Scripts {
+    /// A warm interpreter has something to say. Gives the scripts that it concerns.
+    pub fn on_warm(&mut self, source: WarmSource, registry: &Registry, now: Instant) -> Vec<Key> {
+        let Some(warm) = &mut self.warm else { return Vec::new() };
+        let notices = warm.on_ready(source, now);
+        self.notify(notices, registry, now)
+    }
+
+    /// Warm interpreters are started and ended as it is time to. Gives the scripts that it concerns.
+    pub fn on_warm_time(&mut self, registry: &Registry, now: Instant) -> Vec<Key> {
+        let Some(warm) = &mut self.warm else { return Vec::new() };
+        if warm.deadline().is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let notices = warm.on_time(now);
+        self.notify(notices, registry, now)
+    }
+
+    /// When [`on_warm_time`](Self::on_warm_time) has something to do.
+    pub fn warm_deadline(&self) -> Option<Instant> {
+        self.warm.as_ref().and_then(Warm::deadline)
+    }
+
+    fn notify(&mut self, notices: Vec<(u32, Notice)>, registry: &Registry, now: Instant) -> Vec<Key> {
+        let mut touched = Vec::new();
+        for (id, notice) in notices {
+            let entry =
+                self.warm_ids.get(&id).copied().and_then(|key| Some((key, self.running.get_mut(key)?)));
+            let Some((key, entry)) = entry else {
+                if let (Notice::Started(pid), Some(warm)) = (notice, &self.warm) {
+                    warm.disown(id, pid);
+                }
+                continue;
+            };
+            if entry.run.on_notice(notice, now)
+                && let Err(error) = register_pipe(&entry.run, Pipe::Exit, key, registry)
+            {
+                log::error!("the end of a script can't be watched: {error}");
+                entry.run.cancel("it can't be watched", now);
+            }
+            touched.push(key);
+        }
+        self.watch_warm(registry);
+        touched
+    }
+
+    fn watch_warm(&mut self, registry: &Registry) {
+        let Some(warm) = &mut self.warm else { return };
+        for (source, descriptor) in warm.sources() {
+            let token = Source::Warm(source).token();
+            let mut descriptor = SourceFd(&descriptor.as_raw_fd());
+            if let Err(error) = registry.register(&mut descriptor, token, Interest::READABLE) {
+                // Nothing is heard of it: its requests run the classic way once they have waited for it.
+                log::error!("a warm interpreter can't be watched: {error}");
+            }
+        }
+    }
+}
+
 fn register(run: &ScriptRun, key: Key, registry: &Registry) -> io::Result<()> {
-    for (pipe, descriptor) in run.sources() {
-        let interest = if pipe == Pipe::Stdin { Interest::WRITABLE } else { Interest::READABLE };
-        let which = Pipe::ALL.iter().position(|known| *known == pipe).unwrap_or_default() as u8;
-        let token = Source::Script(key, which).token();
-        registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, interest)?;
+    for pipe in Pipe::ALL {
+        register_pipe(run, pipe, key, registry)?;
     }
     Ok(())
+}
+
+fn register_pipe(run: &ScriptRun, pipe: Pipe, key: Key, registry: &Registry) -> io::Result<()> {
+    let Some(descriptor) = run.descriptor(pipe) else { return Ok(()) };
+    let interest = if pipe == Pipe::Stdin { Interest::WRITABLE } else { Interest::READABLE };
+    let which = Pipe::ALL.iter().position(|known| *known == pipe).unwrap_or_default() as u8;
+    let token = Source::Script(key, which).token();
+    registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, interest)
 }

@@ -63,6 +63,10 @@ impl State {
                 self.core.scripts.on_event(key, which, self.core.now);
                 self.pump(key);
             }
+            Source::Warm(source) => {
+                let touched = self.core.scripts.on_warm(source, &self.core.registry, self.core.now);
+                touched.into_iter().for_each(|key| self.pump(key));
+            }
         }
     }
 
@@ -80,6 +84,8 @@ impl State {
                 }
             }
         }
+        let touched = self.core.scripts.on_warm_time(&self.core.registry, self.core.now);
+        touched.into_iter().for_each(|key| self.pump(key));
         let (connections, scripts) = (&self.connections, &self.core.scripts);
         self.core.timers.tidy(connections.len() + scripts.len(), |timed, at| match timed {
             Timed::Connection(key) => {
@@ -138,6 +144,7 @@ impl State {
             self.core.timers.next(),
             self.listeners.retry_at(),
             self.core.hand_off.deadline(),
+            self.core.scripts.warm_deadline(),
             self.drain_deadline,
             self.queue_deadline(),
             self.room_deadline(),

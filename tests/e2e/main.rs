@@ -22,4 +22,5 @@ mod processes;
 mod relief;
 mod security;
 mod starved;
+mod warm;
 mod wsgi;

@@ -416,6 +416,17 @@ impl Running {
         self.server.log.wait_for(pattern)
     }
 
+    /// The `count`th line that matches, counted from 1.
+    #[track_caller]
+    pub fn wait_for_nth_log(&self, pattern: &str, count: usize) -> String {
+        self.server.log.wait_for_nth(pattern, count)
+    }
+
+    /// All lines that have come.
+    pub fn log(&self) -> Vec<String> {
+        self.server.log.lines()
+    }
+
     pub fn pid(&self) -> i32 {
         self.server.pid()
     }

@@ -9,6 +9,7 @@ fn config(env: &[(&str, &str)]) -> CgiConfig {
         env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         pass_authorization: false,
         stderr: ScriptStderr::Log,
+        warm: None,
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `pipes`, `input`, `output`, `stderr` | the pipes |
 //! | `header` | the script's output up to the empty line |
 //! | `process` | exit, time limit, TERM and KILL |
+//! | `warm` | scripts run by copies of a warm interpreter |
 //! | `diagnosis` | causes and cures for the log |
 
 mod diagnosis;
@@ -26,6 +27,7 @@ mod run;
 mod stderr;
 #[cfg(test)]
 mod tests;
+pub(crate) mod warm;
 
 pub use super::HandlerError;
 pub use crate::gateway::{CgiTarget, Place};
@@ -34,3 +36,4 @@ pub use header::{Header, HeaderError, HeaderLimits, HeaderParser};
 pub use locate::{Script, locate};
 pub use process::{GRACE, GROUP_GRACE};
 pub use run::{Pipe, ScriptEvent, ScriptRun};
+pub use warm::{Warm, WarmSource};

@@ -13,9 +13,15 @@ pub(super) struct Pipes {
     pub input: Option<OwnedFd>,
     pub output: OwnedFd,
     pub stderr: OwnedFd,
-    their_input: Option<OwnedFd>,
-    their_output: OwnedFd,
-    their_stderr: OwnedFd,
+    pub theirs: Theirs,
+}
+
+/// The script's ends. They are closed here when this is dropped, so that its end can be seen.
+#[derive(Debug)]
+pub(super) struct Theirs {
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+    stderr: OwnedFd,
     null: BorrowedFd<'static>,
 }
 
@@ -34,13 +40,16 @@ impl Pipes {
         for ours in [input.as_ref(), Some(&output), Some(&stderr)].into_iter().flatten() {
             spawn::set_nonblocking(ours.as_fd())?;
         }
-        Ok(Pipes { input, output, stderr, their_input, their_output, their_stderr, null })
+        let theirs = Theirs { input: their_input, output: their_output, stderr: their_stderr, null };
+        Ok(Pipes { input, output, stderr, theirs })
     }
+}
 
-    /// Descriptors 0, 1 and 2 of the script. They are closed here when this is dropped, so that its end can be seen.
-    pub fn theirs(&self) -> [BorrowedFd<'_>; 3] {
-        let input = self.their_input.as_ref().map_or(self.null, AsFd::as_fd);
-        [input, self.their_output.as_fd(), self.their_stderr.as_fd()]
+impl Theirs {
+    /// Descriptors 0, 1 and 2 of the script.
+    pub fn standard(&self) -> [BorrowedFd<'_>; 3] {
+        let input = self.input.as_ref().map_or(self.null, AsFd::as_fd);
+        [input, self.output.as_fd(), self.stderr.as_fd()]
     }
 }
 

@@ -7,6 +7,7 @@
 //! The response ends when the script exits, even if a child that it left behind holds its output open, or when its output
 //! is closed. The run lives on until the process is reaped.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -20,9 +21,10 @@ use super::super::HandlerError;
 use super::header::{Header, HeaderError, HeaderLimits, HeaderParser};
 use super::input::Input;
 use super::output::{Output, Read};
-use super::pipes::Pipes;
+use super::pipes::{Pipes, Theirs};
 use super::process::Process;
 use super::stderr::Stderr;
+use super::warm::{Notice, Warm};
 use super::{Script, diagnosis, environment};
 use crate::cli::ScriptStderr;
 use crate::config::CgiConfig;
@@ -100,6 +102,14 @@ pub struct ScriptRun {
     ends_at: Option<Instant>,
     /// As of the last call that told it.
     now: Instant,
+    /// What it takes to start the script the classic way, until a warm interpreter has.
+    cold: Option<Cold>,
+}
+
+#[derive(Debug)]
+struct Cold {
+    environment: Vec<CString>,
+    standard: Theirs,
 }
 
 impl ScriptRun {
@@ -112,20 +122,17 @@ impl ScriptRun {
         meta: &MetaVariables,
         cgi: &CgiConfig,
         limits: HeaderLimits,
+        warm: Option<&mut Warm>,
         now: Instant,
     ) -> Result<ScriptRun, HandlerError> {
         let has_body = meta.known(KnownName::ContentLength).and_then(parse_content_length).unwrap_or(0) > 0;
         let pipes = Pipes::open(has_body).map_err(HandlerError::unavailable)?;
         let environment = environment(meta, cgi);
-        let child = spawn::spawn(&Program {
-            path: script.exec_path(),
-            name: script.argv0(),
-            environment: &environment,
-            directory: script.directory(),
-            standard: pipes.theirs(),
-        })
-        .map_err(|error| diagnosis::spawn_failure(script, &error))?;
-        let process = Process::new(child, now);
+        let handed = warm.and_then(|warm| warm.run(script, &environment, pipes.theirs.standard(), now));
+        let (process, cold) = match handed {
+            Some(child) => (Process::warm(child, now), Some(Cold { environment, standard: pipes.theirs })),
+            None => (start(script, &environment, pipes.theirs.standard(), now)?, None),
+        };
         let name = name(script, process.id());
         let label = Label::new(&name, meta);
         let mut run = ScriptRun {
@@ -146,6 +153,7 @@ impl ScriptRun {
             waits_since: None,
             ends_at: None,
             now,
+            cold,
         };
         run.watch_client();
         Ok(run)
@@ -163,6 +171,69 @@ impl ScriptRun {
             Pipe::Stderr => self.stderr.descriptor(),
             Pipe::Exit => self.process.exit_descriptor(),
         }
+    }
+
+    /// By which a warm interpreter's notices name it.
+    pub(crate) fn warm_id(&self) -> Option<u32> {
+        self.process.warm_id()
+    }
+
+    /// What a warm interpreter says about it. True: there is a new descriptor for [`Pipe::Exit`].
+    pub(crate) fn on_notice(&mut self, notice: Notice, now: Instant) -> bool {
+        self.now = now;
+        match notice {
+            Notice::Started(_) => {
+                // Our ends of what it has now are closed: so its end is seen.
+                self.cold = None;
+                self.process.on_notice(notice);
+                self.name = name(&self.script, self.process.id());
+                self.label.rename(&self.name);
+                self.stderr.rename(&self.name);
+                log::debug!(target: "script", request:% = self.label.id; "{}: runs in a copy of a warm interpreter", self.label);
+                return true;
+            }
+            Notice::Lost if self.cold.is_some() => return self.start_cold(),
+            Notice::Failed(errno) if self.cold.take().is_some() => {
+                self.process.forget();
+                let error = std::io::Error::from_raw_os_error(errno);
+                self.fail(diagnosis::spawn_failure(&self.script, &error));
+            }
+            _ => self.process.on_notice(notice),
+        }
+        self.look_at_process();
+        false
+    }
+
+    /// The warm interpreter that was to run it has gone before it did.
+    fn start_cold(&mut self) -> bool {
+        let Some(cold) = self.cold.take() else { return false };
+        if self.is_response_over() || !self.process.is_running() {
+            // Nobody waits for it any more.
+            self.process.forget();
+            return false;
+        }
+        match start(&self.script, &cold.environment, cold.standard.standard(), self.now) {
+            Ok(process) => {
+                self.process.forget();
+                self.process = process;
+                self.name = name(&self.script, self.process.id());
+                self.label.rename(&self.name);
+                self.stderr.rename(&self.name);
+                true
+            }
+            Err(error) => {
+                self.process.forget();
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, error: HandlerError) {
+        if !self.is_response_over() {
+            self.finish_response(Some(ScriptEvent::Failed(error)));
+        }
+        self.input.close();
     }
 
     /// A piece of the body. Kept until the script takes it, or dropped if it takes no more.
@@ -428,15 +499,38 @@ impl ScriptRun {
     }
 }
 
+fn start(
+    script: &Script,
+    environment: &[CString],
+    standard: [BorrowedFd<'_>; 3],
+    now: Instant,
+) -> Result<Process, HandlerError> {
+    let child = spawn::spawn(&Program {
+        path: script.exec_path(),
+        name: script.argv0(),
+        arguments: &[],
+        environment,
+        directory: script.directory(),
+        standard,
+    })
+    .map_err(|error| diagnosis::spawn_failure(script, &error))?;
+    Ok(Process::new(child, now))
+}
+
 /// File and process.
-fn name(script: &Script, process: i32) -> String {
-    format!("{}[{process}]", printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES))
+fn name(script: &Script, process: Option<i32>) -> String {
+    let name = printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES);
+    match process {
+        Some(process) => format!("{name}[{process}]"),
+        None => name,
+    }
 }
 
 /// What the lines of a script begin with, and the id of the request that it answers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Label {
-    text: String,
+    script: String,
+    request: String,
     pub id: String,
 }
 
@@ -445,13 +539,21 @@ impl Label {
         let shown = |name| printable(meta.known(name).unwrap_or_default(), LABEL_PART_BYTES);
         let (method, name, info) =
             (shown(KnownName::RequestMethod), shown(KnownName::ScriptName), shown(KnownName::PathInfo));
-        Label { text: format!("{script} ({method} {name}{info})"), id: shown(KnownName::UniqueId) }
+        Label {
+            script: script.to_owned(),
+            request: format!("{method} {name}{info}"),
+            id: shown(KnownName::UniqueId),
+        }
+    }
+
+    pub fn rename(&mut self, script: &str) {
+        script.clone_into(&mut self.script);
     }
 }
 
 impl std::fmt::Display for Label {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
+        write!(f, "{} ({})", self.script, self.request)
     }
 }
 

@@ -46,6 +46,11 @@ impl Stderr {
         }
     }
 
+    /// The script's process is known now.
+    pub fn rename(&mut self, script: &str) {
+        self.label.rename(script);
+    }
+
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.descriptor()
     }

@@ -81,6 +81,7 @@ fn config() -> CgiConfig {
         env: Vec::new(),
         pass_authorization: false,
         stderr: ScriptStderr::Log,
+        warm: None,
     }
 }
 
@@ -152,7 +153,7 @@ struct Driver {
 
 impl Driver {
     fn start(script: &Script, config: &CgiConfig, body: Vec<u8>) -> Driver {
-        let run = ScriptRun::spawn(script, &meta(body.len()), config, LIMITS, Instant::now())
+        let run = ScriptRun::spawn(script, &meta(body.len()), config, LIMITS, None, Instant::now())
             .unwrap_or_else(|error| panic!("{error}"));
         let mut driver = Driver { run, body, outcome: Outcome::default() };
         driver.feed();

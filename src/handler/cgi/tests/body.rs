@@ -26,8 +26,8 @@ fn spooled_body_is_read_from_its_begin() {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(&bytes).expect("it takes them");
-    let mut run =
-        ScriptRun::spawn(&script, &meta(bytes.len()), &config(), LIMITS, Instant::now()).expect("it starts");
+    let mut run = ScriptRun::spawn(&script, &meta(bytes.len()), &config(), LIMITS, None, Instant::now())
+        .expect("it starts");
     run.feed_file(Arc::new(file), bytes.len() as u64);
     run.finish_input();
     let outcome = Driver { run, body: Vec::new(), outcome: Outcome::default() }.until_over();

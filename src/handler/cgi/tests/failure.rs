@@ -92,7 +92,7 @@ fn script_that_cannot_be_started_names_the_cause_and_the_cure() {
     ] {
         scripts.write("script", text, 0o755);
         let script = scripts.locate("script").expect("it is there");
-        match ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, Instant::now()) {
+        match ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, None, Instant::now()) {
             Ok(_) => assert_eq!(status, 200, "{}", text.escape_ascii()),
             Err(error) => {
                 assert_eq!(error.status(), status, "{error}");
@@ -103,8 +103,9 @@ fn script_that_cannot_be_started_names_the_cause_and_the_cure() {
     }
     let script = scripts.locate("script").expect("it is there");
     fs::remove_file(&file).expect("ours");
-    let error =
-        ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, Instant::now()).map(|_| ()).expect_err("gone");
+    let error = ScriptRun::spawn(&script, &meta(0), &config(), LIMITS, None, Instant::now())
+        .map(|_| ())
+        .expect_err("gone");
     assert_eq!(error.status(), 404);
 }
 
@@ -114,7 +115,7 @@ fn variables_beyond_the_kernels_limit_are_an_error_not_a_crash() {
     let script = scripts.script("script", HEAD);
     let mut meta = meta(0);
     meta.set(b"HTTP_X_LONG", &[b'x'; 200_000]);
-    let error = ScriptRun::spawn(&script, &meta, &config(), LIMITS, Instant::now())
+    let error = ScriptRun::spawn(&script, &meta, &config(), LIMITS, None, Instant::now())
         .map(|_| ())
         .expect_err("too long");
     assert!(error.status() == 502 && error.to_string().contains("longer than the kernel takes"), "{error}");

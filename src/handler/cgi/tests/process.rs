@@ -44,7 +44,7 @@ fn environment_reaches_the_script_whole() {
     wanted.set(b"HTTP_X_BYTES", b"caf\xe9 = \n() { :;}");
     wanted.set(b"LD_PRELOAD", b"/evil.so");
     let script = scripts.script("python", "#!/usr/bin/python3\nimport os, sys\nsys.stdout.buffer.write(b'A: 1\\n\\n' + b'\\0'.join(k + b'=' + v for k, v in sorted(os.environb.items()) if k != b'LC_CTYPE'))\n");
-    let run = ScriptRun::spawn(&script, &wanted, &config(), LIMITS, Instant::now()).expect("it starts");
+    let run = ScriptRun::spawn(&script, &wanted, &config(), LIMITS, None, Instant::now()).expect("it starts");
     let outcome = Driver { run, body: Vec::new(), outcome: Outcome::default() }.until_over();
     let version = env!("CARGO_PKG_VERSION");
     let software = format!("SERVER_SOFTWARE=forkhorn/{version}");
@@ -98,7 +98,7 @@ fn time_in_which_the_script_waits_for_its_client_does_not_count() {
     // The client is slow to send: there is no deadline, however late it is.
     let script = scripts.script("script", &format!("{HEAD}head -c 1; cat >&2; exec sleep 300"));
     let started = Instant::now();
-    let run = ScriptRun::spawn(&script, &meta(3), &cgi, LIMITS, started).expect("it starts");
+    let run = ScriptRun::spawn(&script, &meta(3), &cgi, LIMITS, None, started).expect("it starts");
     let mut driver = Driver { run, body: Vec::new(), outcome: Outcome::default() };
     assert_eq!(driver.run.deadline(), None);
     driver.run.feed(Bytes::from_static(b"x"));
@@ -148,8 +148,8 @@ fn no_zombie_and_no_descriptor_stays() {
     let script = scripts.script("script", &format!("{HEAD}echo $$"));
     let mut pids = Vec::new();
     for _ in 0..20 {
-        let run =
-            ScriptRun::spawn(&script, &meta(100), &config(), LIMITS, Instant::now()).expect("it starts");
+        let run = ScriptRun::spawn(&script, &meta(100), &config(), LIMITS, None, Instant::now())
+            .expect("it starts");
         assert_eq!(run.sources().map(|(pipe, _)| pipe).collect::<Vec<_>>(), Pipe::ALL);
         let driver = Driver { run, body: vec![b'x'; 100], outcome: Outcome::default() };
         let driver = driver.until(|driver| driver.run.is_over());

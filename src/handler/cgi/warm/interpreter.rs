@@ -1,0 +1,259 @@
+//! One warm interpreter: started, told how to serve, given requests, and ended.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::super::output::{Output, Read};
+use super::link::{Link, MAX_MESSAGE_BYTES, Said, Theirs, fields};
+use super::shebang::Command;
+use super::{PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
+use crate::config::WarmLanguage;
+use crate::printable::printable;
+use crate::sys::spawn::{self, Child, Program};
+
+/// Time to load its modules.
+const LONGEST_START: Duration = Duration::from_secs(60);
+/// What it says on its standard error is for the log, within reason.
+const MAX_LOGGED_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Starting,
+    Serving,
+    /// Takes no more requests; its children go on.
+    Retiring,
+    Gone,
+}
+
+/// How an interpreter is to serve.
+pub(super) struct Setup<'a> {
+    pub command: &'a Command,
+    pub environment: &'a [CString],
+    pub modules: &'a [String],
+    pub spares: u16,
+    /// Place among the kinds, and the address of the socket, for reports of what was loaded.
+    pub kind: usize,
+    pub report: &'a [u8],
+}
+
+/// What is to be run.
+pub(crate) struct Run<'a> {
+    pub path: &'a CStr,
+    pub directory: &'a CStr,
+    pub environment: &'a [CString],
+    pub standard: [BorrowedFd<'a>; 3],
+    pub wants_report: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    pub number: u32,
+    pub stage: Stage,
+    pub runs: u64,
+    /// Requests that it has been given and whose script has not said that it runs.
+    pub unstarted: HashSet<u32>,
+    /// Those whose exit it has to tell.
+    pub running: HashSet<u32>,
+    link: Arc<Link>,
+    child: Child,
+    output: Output,
+    logged_bytes: usize,
+    /// How many spare children wait.
+    spares: u16,
+    started: Instant,
+    is_watched: bool,
+}
+
+impl Interpreter {
+    pub fn start(number: u32, setup: &Setup<'_>, now: Instant) -> io::Result<Self> {
+        let (link, theirs) = Link::pair(setup.spares > 0)?;
+        let (output, their_output) = spawn::pipe()?;
+        spawn::set_nonblocking(output.as_fd())?;
+        tell(&link, setup, &theirs)?;
+        let child = spawn_interpreter(setup, &theirs, &their_output)?;
+        Ok(Interpreter {
+            number,
+            stage: Stage::Starting,
+            runs: 0,
+            unstarted: HashSet::new(),
+            running: HashSet::new(),
+            link: Arc::new(link),
+            child,
+            output: Output::new(output),
+            logged_bytes: 0,
+            spares: 0,
+            started: now,
+            is_watched: false,
+        })
+    }
+
+    /// Once: what is to be watched for reading.
+    pub fn sources(&mut self) -> Vec<(WarmSource, BorrowedFd<'_>)> {
+        if std::mem::replace(&mut self.is_watched, true) {
+            return Vec::new();
+        }
+        let channel = Some((WarmSource::Channel(self.number), self.link.descriptor()));
+        let output = self.output.descriptor().map(|fd| (WarmSource::Output(self.number), fd));
+        [channel, output].into_iter().flatten().collect()
+    }
+
+    /// Gives it a request. `None`: it can't take it, and nothing has happened.
+    pub fn run(&mut self, id: u32, run: &Run<'_>) -> Option<WarmChild> {
+        let message = message(id, run);
+        if message.len() > MAX_MESSAGE_BYTES {
+            return None;
+        }
+        let is_sent = match self.spares {
+            0 => self.link.send(&message, &run.standard),
+            _ => self.link.send_to_spare(&message, &run.standard),
+        };
+        if let Err(error) = is_sent {
+            log::debug!("a warm interpreter takes no request now: {error}");
+            return None;
+        }
+        if self.spares > 0 {
+            self.spares -= 1;
+        }
+        self.runs += 1;
+        self.unstarted.insert(id);
+        Some(WarmChild::new(id, self.link.clone()))
+    }
+
+    /// The next thing it says. `Ok(None)`: nothing now.
+    pub fn receive(&mut self, user: u32) -> Result<Option<(Said, i32)>, Ended> {
+        match self.link.receive(user) {
+            Ok(Some(said)) => Ok(Some(said)),
+            Ok(None) => Err(Ended),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => {
+                log::debug!("the channel to a warm interpreter: {error}");
+                Err(Ended)
+            }
+        }
+    }
+
+    /// Logs what it has written to its standard output or error: nothing, as a rule.
+    pub fn log_output(&mut self, name: &str) {
+        self.output.set_ready();
+        while let Read::Bytes(bytes) = self.output.read() {
+            for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                self.logged_bytes = self.logged_bytes.saturating_add(line.len());
+                if self.logged_bytes <= MAX_LOGGED_BYTES {
+                    log::warn!("warm {name}: {}", printable(line, MAX_LOGGED_BYTES));
+                }
+            }
+        }
+    }
+
+    pub fn add_spare(&mut self) {
+        self.spares = self.spares.saturating_add(1);
+    }
+
+    /// Has it fork spare children.
+    pub fn ask_for_spares(&self, count: u16) {
+        if count > 0
+            && let Err(error) = self.link.send(&fields(&[b"S", count.to_string().as_bytes()]), &[])
+        {
+            log::debug!("a warm interpreter takes no message: {error}");
+        }
+    }
+
+    /// Reaps a child that is nobody's request.
+    pub fn reap(&self, id: u32, pid: i32) {
+        self.link.ask(id, pid);
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.pid().as_raw()
+    }
+
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.stage == Stage::Starting && now >= self.started + LONGEST_START
+    }
+
+    pub fn start_deadline(&self) -> Option<Instant> {
+        (self.stage == Stage::Starting).then(|| self.started + LONGEST_START)
+    }
+
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// Ends it, and the spare children that wait in its group. Scripts go on: each leads a group of its own.
+    pub fn end(&mut self) {
+        if self.stage != Stage::Gone {
+            self.stage = Stage::Gone;
+            self.link.give_up();
+            self.child.signal_group(Signal::SIGKILL);
+        }
+    }
+}
+
+/// Its channel is closed.
+pub(super) struct Ended;
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        self.end();
+        // It was sent KILL: this takes no time.
+        while self.child.wait(true).is_none() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Puts the driver and its setup into the channel, before anybody reads.
+fn tell(link: &Link, setup: &Setup<'_>, theirs: &Theirs) -> io::Result<()> {
+    let driver = match setup.command.language {
+        WarmLanguage::Python => PYTHON_DRIVER.to_owned(),
+        WarmLanguage::Perl => perl_driver(),
+    };
+    link.send(driver.as_bytes(), &[])?;
+    let hex: String = setup.report.iter().map(|byte| format!("{byte:02x}")).collect();
+    let lines = [
+        ("argv0", setup.command.name.as_bytes()),
+        ("flag", setup.command.flag.as_deref().map(CStr::to_bytes).unwrap_or_default()),
+        ("index", setup.kind.to_string().as_bytes()),
+        ("report", hex.as_bytes()),
+        ("modules", setup.modules.join(" ").as_bytes()),
+    ]
+    .map(|(name, value)| [name.as_bytes(), b"=", value].concat());
+    let spares: Vec<BorrowedFd<'_>> = theirs.spares.iter().map(AsFd::as_fd).collect();
+    link.send(&fields(&lines.each_ref().map(Vec::as_slice)), &spares)
+}
+
+fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io::Result<Child> {
+    let mut arguments: Vec<&CStr> = setup.command.flag.as_deref().into_iter().collect();
+    arguments.extend(match setup.command.language {
+        WarmLanguage::Python => [c"-c", PYTHON_BOOT],
+        WarmLanguage::Perl => [PERL_BOOT, c"/dev/null"],
+    });
+    spawn::spawn(&Program {
+        path: &setup.command.path,
+        name: &setup.command.name,
+        arguments: &arguments,
+        environment: setup.environment,
+        directory: c"/",
+        standard: [theirs.channel.as_fd(), output.as_fd(), output.as_fd()],
+    })
+}
+
+/// Leaves no name behind in the module that is to be the script's.
+const PYTHON_BOOT: &CStr =
+    c"exec(compile(__import__('posix').read(0,99999),'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})";
+/// Runs before the first byte of the program is read. Not by `eval`, whose uses are counted: a script sees their number.
+const PERL_BOOT: &CStr = c"-M5.006;BEGIN{sysread STDIN,my$s,99999;my@l=split/^/,$s;unshift@INC,sub{shift@INC;sub{$_=@l?shift@l:'';length$_?1:0}};require'forkhorn_warm.pl';delete$INC{'forkhorn_warm.pl'};Forkhorn::Warm::start()}";
+
+fn message(id: u32, run: &Run<'_>) -> Vec<u8> {
+    let id = id.to_string();
+    let flags: &[u8] = if run.wants_report { b"l" } else { b"-" };
+    let mut all: Vec<&[u8]> = vec![b"R", id.as_bytes(), flags, run.path.to_bytes(), run.directory.to_bytes()];
+    all.extend(run.environment.iter().map(|variable| variable.as_bytes()));
+    fields(&all)
+}

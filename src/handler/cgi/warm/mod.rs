@@ -1,0 +1,283 @@
+//! Warm CGI: an interpreter that has started is copied for each request, and the copy runs the script as if it had just
+//! been started for it.
+//!
+//! Each worker has its own warm interpreters, one for each first line that its scripts begin with (`shebang`), started
+//! when the first such script is asked for. Until one serves, and whenever none does, scripts run the classic way.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `shebang` | a script's first line: which interpreter, and whether a warm one can do the same |
+//! | `kind` | the interpreters of one first line: which one serves, when it is replaced |
+//! | `interpreter` | one of them: a process |
+//! | `link` | the channel to it, and its messages |
+//! | `child` | one run |
+//! | `learning` | the modules that the next interpreter loads before it serves |
+//! | `driver.py`, `driver.pl` | what the interpreters run |
+
+mod child;
+mod interpreter;
+mod kind;
+mod learning;
+mod link;
+mod shebang;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recv, socket,
+};
+use nix::unistd::{Pid, geteuid};
+
+use super::{Script, environment};
+use crate::config::{CgiConfig, WarmConfig};
+use crate::gateway::MetaVariables;
+use crate::sys::adopted::Adopted;
+use crate::sys::spawn::{Exit, above_standard};
+
+pub(crate) use child::WarmChild;
+use interpreter::Run;
+use kind::Kind;
+
+/// First lines that get interpreters; scripts with others run the classic way.
+const MAX_KINDS: usize = 8;
+/// Reports of one turn: they can wait.
+const MAX_REPORTS: usize = 16;
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+
+const PYTHON_DRIVER: &str = include_str!("driver.py");
+const _: () = assert!(PYTHON_DRIVER.len() < 65_000 && PERL_DRIVER.len() < 65_000, "read in one piece");
+const PERL_DRIVER: &str = include_str!("driver.pl");
+
+/// Perl has no functions for these system calls, but one for system calls.
+fn perl_driver() -> String {
+    [
+        ("{{recvmsg}}", libc::SYS_recvmsg),
+        ("{{sendto}}", libc::SYS_sendto),
+        ("{{dup3}}", libc::SYS_dup3),
+        ("{{close}}", libc::SYS_close),
+        ("{{exit_group}}", libc::SYS_exit_group),
+        ("{{wait4}}", libc::SYS_wait4),
+    ]
+    .into_iter()
+    .fold(PERL_DRIVER.to_owned(), |text, (name, number)| text.replace(name, &number.to_string()))
+}
+
+/// What the worker watches for reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmSource {
+    Channel(u32),
+    Output(u32),
+    Report,
+}
+
+/// What has become of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Started(i32),
+    /// The script does not run: errno says why.
+    Failed(i32),
+    /// With the processor time that the script has taken.
+    Exit(Exit, Option<Duration>),
+    Running,
+    /// The interpreter is gone.
+    Lost,
+}
+
+/// The warm interpreters of a worker.
+#[derive(Debug)]
+pub struct Warm {
+    config: WarmConfig,
+    environment: Vec<CString>,
+    kinds: Vec<Kind>,
+    next_id: u32,
+    next_number: u32,
+    reports: Option<Reports>,
+    user: u32,
+}
+
+impl Warm {
+    pub fn new(cgi: &CgiConfig) -> Option<Warm> {
+        let config = cgi.warm.clone()?;
+        let reports = match config.learn {
+            true => {
+                Reports::open().inspect_err(|error| log::warn!("warm scripts can't be learned from: {error}"))
+            }
+            false => Err(io::ErrorKind::Unsupported.into()),
+        };
+        Some(Warm {
+            config,
+            environment: environment(&MetaVariables::default(), cgi),
+            kinds: Vec::new(),
+            next_id: 0,
+            next_number: 0,
+            reports: reports.ok(),
+            user: geteuid().as_raw(),
+        })
+    }
+
+    /// Hands a script to a warm interpreter. `None`: run it the classic way.
+    pub(crate) fn run(
+        &mut self,
+        script: &Script,
+        environment: &[CString],
+        standard: [BorrowedFd<'_>; 3],
+        now: Instant,
+    ) -> Option<WarmChild> {
+        let search = variable(&self.environment, b"PATH=").unwrap_or_default();
+        let command = shebang::read(script.path(), search)?;
+        // The interpreter has read it at its start.
+        if variable(environment, b"LANG=") != variable(&self.environment, b"LANG=")
+            || !shebang::may_execute(script.path())
+        {
+            return None;
+        }
+        let index = self.kind(&command)?;
+        let kind = self.kinds.get_mut(index)?;
+        let report = self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default();
+        let world = kind::World {
+            config: &self.config,
+            environment: &self.environment,
+            report,
+            index,
+            next_number: &mut self.next_number,
+        };
+        let serving = kind.serving(world, now)?;
+        let wants_report = serving.1.wants_report();
+        let id = self.next_id;
+        let run = Run {
+            path: script.exec_path(),
+            directory: script.directory(),
+            environment,
+            standard,
+            wants_report: wants_report && !report.is_empty(),
+        };
+        let child = serving.0.run(id, &run)?;
+        self.next_id = self.next_id.wrapping_add(1);
+        Some(child)
+    }
+
+    fn kind(&mut self, command: &shebang::Command) -> Option<usize> {
+        if let Some(at) = self.kinds.iter().position(|kind| kind.command == *command) {
+            return Some(at);
+        }
+        let entry = self.config.interpreters.iter().find(|entry| {
+            entry.language == command.language
+                && entry
+                    .path
+                    .as_ref()
+                    .is_none_or(|path| path.as_os_str().as_encoded_bytes() == command.path.as_bytes())
+        })?;
+        if self.kinds.len() >= MAX_KINDS {
+            log::debug!(
+                "too many kinds of first lines for warm interpreters: {}",
+                command.path.to_string_lossy()
+            );
+            return None;
+        }
+        self.kinds.push(Kind::new(command.clone(), self.config.learn, entry.modules.clone()));
+        Some(self.kinds.len() - 1)
+    }
+
+    /// What to register that has not been; edge-triggered will do. Closing it removes it from an epoll.
+    pub fn sources(&mut self) -> Vec<(WarmSource, BorrowedFd<'_>)> {
+        let mut all = Vec::new();
+        if let Some(reports) = &mut self.reports
+            && !std::mem::replace(&mut reports.is_watched, true)
+        {
+            all.push((WarmSource::Report, reports.socket.as_fd()));
+        }
+        all.extend(self.kinds.iter_mut().flat_map(Kind::sources));
+        all
+    }
+
+    /// Something has become readable: what has become of which requests.
+    pub(crate) fn on_ready(&mut self, source: WarmSource, now: Instant) -> Vec<(u32, Notice)> {
+        match source {
+            WarmSource::Report => {
+                self.learn(now);
+                Vec::new()
+            }
+            WarmSource::Channel(number) | WarmSource::Output(number) => {
+                let Some(kind) = self.kinds.iter_mut().find(|kind| kind.has(number)) else {
+                    return Vec::new();
+                };
+                let is_output = matches!(source, WarmSource::Output(_));
+                kind.on_ready(number, is_output, self.user, self.config.spares, now)
+            }
+        }
+    }
+
+    /// Starts and ends interpreters as it is time to. What requests they had are told.
+    pub(crate) fn on_time(&mut self, now: Instant) -> Vec<(u32, Notice)> {
+        let mut notices = Vec::new();
+        let report = self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default();
+        for (index, kind) in self.kinds.iter_mut().enumerate() {
+            let world = kind::World {
+                config: &self.config,
+                environment: &self.environment,
+                report,
+                index,
+                next_number: &mut self.next_number,
+            };
+            notices.extend(kind.on_time(world, now));
+        }
+        notices
+    }
+
+    /// A script was started that nobody waits for any more: ends it.
+    pub(crate) fn disown(&self, id: u32, pid: i32) {
+        Adopted::new(Pid::from_raw(pid)).signal_group(Signal::SIGKILL);
+        self.kinds.iter().for_each(|kind| kind.reap(id, pid));
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.kinds.iter().filter_map(Kind::deadline).min()
+    }
+
+    fn learn(&mut self, now: Instant) {
+        let Some(reports) = &self.reports else { return };
+        for _ in 0..MAX_REPORTS {
+            let mut buffer = vec![0; MAX_REPORT_BYTES];
+            let received = recv(reports.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);
+            let Ok(length) = received else { return };
+            let mut fields = buffer.get(..length).unwrap_or_default().split(|&byte| byte == 0);
+            if fields.next() != Some(b"learned") {
+                continue;
+            }
+            let index = fields.next().and_then(|index| str::from_utf8(index).ok()?.parse::<usize>().ok());
+            if let Some(kind) = index.and_then(|index| self.kinds.get_mut(index)) {
+                kind.learning.on_report(fields, now);
+            }
+        }
+    }
+}
+
+/// The socket on which runs tell what they have loaded. It has an abstract name, so that a script need not be given a
+/// descriptor for it; whoever else writes there can make no more than that a module of the interpreter is loaded early.
+#[derive(Debug)]
+struct Reports {
+    socket: OwnedFd,
+    address: Vec<u8>,
+    is_watched: bool,
+}
+
+impl Reports {
+    fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = above_standard(socket(AddressFamily::Unix, SockType::Datagram, flags, None)?)?;
+        // The kernel chooses a name that nobody has.
+        bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        let address = getsockname::<UnixAddr>(socket.as_raw_fd())?;
+        let address = address.as_abstract().ok_or(io::ErrorKind::AddrNotAvailable)?.to_vec();
+        Ok(Reports { socket, address, is_watched: false })
+    }
+}
+
+/// The value of a variable, given its name and the equals sign.
+fn variable<'a>(environment: &'a [CString], name: &[u8]) -> Option<&'a [u8]> {
+    environment.iter().find_map(|variable| variable.as_bytes().strip_prefix(name))
+}
