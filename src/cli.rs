@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
+
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+pub use control::{ControlOptions, StatusCommand, StatusOptions, StopCommand};
 
 /// Answers web requests with programs: CGI scripts, and WSGI applications held in memory
 #[derive(Debug, Parser)]
@@ -24,6 +28,16 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Run a WSGI application once, as a CGI program, where a web server offers nothing else
     Cgi(Box<CgiProgram>),
+    /// Show how a running forkhorn is: its workers, what they do, what they have counted
+    Status(StatusCommand),
+    /// Have a running forkhorn load its applications anew, and wait until they serve
+    ///
+    /// If they can't be loaded, the old ones go on serving, the reason is printed, and the exit code is 1.
+    Reload(ControlOptions),
+    /// Stop a running forkhorn, and wait until it has ended
+    ///
+    /// Running requests are finished, for at most --graceful-timeout seconds.
+    Stop(StopCommand),
     /// A worker process without Python; started by the master
     #[command(hide = true)]
     Worker,
@@ -137,6 +151,8 @@ pub struct Serve {
     pub python: PythonOptions,
     #[command(flatten, next_help_heading = "Processes")]
     pub processes: ProcessOptions,
+    #[command(flatten, next_help_heading = "Status and control")]
+    pub status: StatusOptions,
     #[command(flatten, next_help_heading = "CGI")]
     pub cgi: CgiOptions,
     #[command(flatten, next_help_heading = "Limits")]

@@ -26,6 +26,7 @@ pub use access_log::{AccessLogFormat, Field, NamedField, Piece, Unit};
 pub use address::Address;
 pub use app::{AppSource, AppSpec};
 pub use error::StartupError;
+pub(crate) use parse::control_beside;
 pub use source::{Options, Resolver, Source, SourceError};
 pub use warm_up::WarmUp;
 
@@ -217,6 +218,10 @@ pub struct Config {
     pub cgi: CgiConfig,
     pub limits: LimitConfig,
     pub trust: TrustConfig,
+    /// Where the master tells how it is.
+    pub status: Option<Address>,
+    /// Where the master takes orders.
+    pub control: Option<PathBuf>,
     pub access_log: AccessLogConfig,
     pub access_log_format: AccessLogFormat,
     pub log_level: String,

@@ -47,8 +47,17 @@ fn every_option_is_explained_in_one_line() {
 #[test]
 fn pages_messages_and_examples_name_only_options_that_exist() {
     /// Of other programs: git, cargo, pip, the project's own scripts.
-    const FOREIGN: [&str; 8] =
-        ["--check", "--exact", "--nocapture", "--port", "--release", "--test", "--help", "--version"];
+    const FOREIGN: [&str; 9] = [
+        "--check",
+        "--exact",
+        "--nocapture",
+        "--port",
+        "--release",
+        "--test",
+        "--help",
+        "--version",
+        "--unix-socket",
+    ];
     let mut known: BTreeSet<String> = FOREIGN.iter().map(|name| (*name).to_owned()).collect();
     for command in commands() {
         known.extend(

@@ -26,6 +26,8 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
         true => None,
         false => Some(python(serve.python, &serve.sources.env_file)?),
     };
+    let status = serve.status.status.as_deref().map(status_address).transpose()?;
+    let control = control(serve.status.control.as_deref(), serve.processes.pid_file.as_deref())?;
     Ok(Config {
         python,
         applications,
@@ -54,6 +56,8 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
             remote_user: serve.trust.trust_remote_user,
             web_server_addrs: serve.trust.web_server_addrs.map(web_server_addrs).transpose()?.flatten(),
         },
+        status,
+        control,
         access_log: match serve.log.access_log {
             None => AccessLogConfig::Off,
             Some(path) if path == Path::new("-") => AccessLogConfig::Stdout,
@@ -157,6 +161,43 @@ fn mount_prefix(option: &str, prefix: &OsStr) -> Result<String, StartupError> {
         return Err(wrong("is compared with the decoded path of a URL: write it decoded, without %, ? or #"));
     }
     Ok(trimmed.to_owned())
+}
+
+/// `/path` is short for `unix:/path`.
+fn status_address(text: &str) -> Result<Address, StartupError> {
+    let address = match text.starts_with('/') {
+        true => Address::parse("--status", &format!("unix:{text}"))?,
+        false => Address::parse("--status", text)?,
+    };
+    match address {
+        Address::Fd(_) => Err(StartupError::usage(format!("--status {text}: expected HOST:PORT or /path"))),
+        address => Ok(address),
+    }
+}
+
+fn control(path: Option<&Path>, pid_file: Option<&Path>) -> Result<Option<PathBuf>, StartupError> {
+    let path = match (path, pid_file) {
+        (Some(path), _) if path.as_os_str().is_empty() => return Ok(None),
+        (Some(path), _) => absolute("--control", path)?,
+        (None, Some(pid_file)) => control_beside(&absolute("--pid-file", pid_file)?),
+        (None, None) => return Ok(None),
+    };
+    // sockaddr_un holds 108 bytes, the last of them a NUL (unix(7)).
+    match path.as_os_str().len() {
+        ..=107 => Ok(Some(path)),
+        _ => Err(StartupError::usage(format!(
+            "the path of the control socket, {}, is longer than the 107 bytes that a Unix socket can have: name another \
+             one with --control",
+            path.display()
+        ))),
+    }
+}
+
+/// The control socket of a master with this pid file, unless it was told another one.
+pub(crate) fn control_beside(pid_file: &Path) -> PathBuf {
+    let mut path = pid_file.as_os_str().to_owned();
+    path.push(".sock");
+    path.into()
 }
 
 fn listeners(options: &ListenerOptions) -> Result<Vec<ListenerConfig>, StartupError> {

@@ -30,7 +30,6 @@ impl Boards {
     }
 
     /// Everything that was ever counted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever shows it"))]
     pub(crate) fn totals(&mut self) -> Counters {
         let mut sum = self.past.clone();
         for page in self.pages.values_mut() {

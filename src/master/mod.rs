@@ -11,6 +11,7 @@
 mod access_log;
 mod boards;
 pub(crate) mod bridge;
+mod control;
 mod descriptor_limit;
 mod load;
 mod notify;
@@ -21,13 +22,14 @@ mod sentry;
 mod signals;
 mod sockets;
 mod spawn;
+mod status;
 mod upgrade;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -48,6 +50,7 @@ use plan::{Plan, Plans};
 use sentry::Sentry;
 use signals::{Signals, Wish};
 use sockets::Available;
+use status::StatusServer;
 use upgrade::{Inheritance, Program, Successor, UPGRADE};
 use workers::{Action, ForkReport, Order, ProcessId, Workers};
 
@@ -86,6 +89,10 @@ struct Master {
     boards: Boards,
     load: LoadMeter,
     sentry: Sentry,
+    status: StatusServer,
+    waiting: control::Waiting,
+    started: Instant,
+    started_at: SystemTime,
     pid_file: Option<PidFile>,
     program: Program,
     /// The master that is to replace this one.
@@ -137,6 +144,11 @@ impl Master {
             None => Notifier::from_environment(),
             Some(_) => Notifier::silent(),
         };
+        let registry = poll.registry().try_clone().map_err(failed("make the event loop"))?;
+        let mut status = StatusServer::new(registry);
+        if inheritance.is_none() {
+            status.listen(&plan.config)?;
+        }
         let workers = Workers::new(plan.settings());
         let mut plans = Plans::default();
         plans.insert(0, plan);
@@ -153,6 +165,10 @@ impl Master {
             boards: Boards::default(),
             load: LoadMeter::default(),
             sentry: Sentry::default(),
+            status,
+            waiting: control::Waiting::default(),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
             pid_file,
             program: Program::at_start(),
             successor: None,
@@ -177,9 +193,13 @@ impl Master {
                 Ok(()) => {}
             }
             let mut somebody_came = false;
-            for event in events.iter().filter(|event| event.token() != SIGNALS) {
-                somebody_came |= event.token() == sentry::SOMEBODY;
-                self.unread.extend(u32::try_from(event.token().0).map(ProcessId));
+            for event in &events {
+                match event.token() {
+                    SIGNALS => {}
+                    sentry::SOMEBODY => somebody_came = true,
+                    token if StatusServer::owns(token) => self.status.on_event(token, Instant::now()),
+                    token => self.unread.extend(u32::try_from(token.0).map(ProcessId)),
+                }
             }
             self.receive(&mut end);
             while let Some(wish) = self.signals.next() {
@@ -196,6 +216,8 @@ impl Master {
             self.advance_upgrade();
             let followed = std::mem::take(&mut self.followed);
             self.act(followed, &mut end);
+            self.status.on_deadline(Instant::now());
+            self.answer_questions(&mut end);
             self.tidy();
             self.watch_for_somebody()?;
         }
@@ -204,7 +226,8 @@ impl Master {
 
     fn deadline(&self) -> Option<Instant> {
         let successor = self.successor.as_ref().and_then(Successor::deadline);
-        [self.workers.deadline(), self.notifier.deadline(), successor].into_iter().flatten().min()
+        let own = [self.workers.deadline(), self.notifier.deadline(), self.status.deadline()];
+        own.into_iter().chain([successor]).flatten().min()
     }
 
     /// After each turn: forgets what belongs to nobody any more, and says how things are.
@@ -351,6 +374,7 @@ impl Master {
                 Action::Kill { pid, signal } => kill(pid, signal),
                 Action::Forget(id) => self.forget(id),
                 Action::Configure { generation } => queue.extend(self.configure(generation)),
+                Action::ReloadEnded { number, result } => self.tell_reload_ended(number, &result),
                 Action::Exit(result) => *end = Some(result),
             }
         }

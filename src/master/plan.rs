@@ -143,6 +143,10 @@ pub(crate) fn keep_fixed(new: &mut Config, old: &Config) {
     processes.umask = before.umask;
     fixed("--pid-file", processes.pid_file != before.pid_file);
     processes.pid_file.clone_from(&before.pid_file);
+    fixed("--status", new.status != old.status);
+    new.status.clone_from(&old.status);
+    fixed("--control", new.control != old.control);
+    new.control.clone_from(&old.control);
     fixed("--socket-mode of a socket that is open", new.socket_mode != old.socket_mode);
 }
 

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::config::{Address, Config, ListenerProtocol, StartupError};
 use crate::sys;
 
-pub(crate) use unix::OwnedPath;
+pub(crate) use unix::{OwnedPath, open as open_unix};
 
 /// As many as go with one message, beside both ends of the hand-off queue and the access log.
 const MAX_LISTENERS: usize = sys::MAX_DESCRIPTORS - 3;
@@ -156,6 +156,11 @@ fn open_one(
         }
     };
     Ok(Listener { given: given.clone(), bound, descriptor, name: name.into() })
+}
+
+/// A listener that is no concern of the workers.
+pub(crate) fn open_plain_tcp(address: SocketAddr, backlog: u32) -> Result<OwnedFd, StartupError> {
+    open_tcp(address, &[], backlog).map(OwnedFd::from).map_err(|error| tcp_error(address, &error))
 }
 
 fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<Socket> {

@@ -140,6 +140,7 @@ impl Master {
         log::info!("upgrade: process {} takes over, this master drains", successor.pid);
         self.notifier.main_process(successor.pid);
         self.plans.release_names();
+        self.status.close();
         if let Some(file) = self.pid_file.take() {
             self.pid_file = file.rename_for_leaving();
         }
@@ -170,6 +171,10 @@ impl Master {
                 Ok(file) => self.pid_file = Some(file),
                 Err(error) => log::error!("{error}"),
             }
+        }
+        // The old master has just closed them.
+        if let Some(Err(error)) = self.plans.latest().map(|config| self.status.listen(config)) {
+            log::error!("{error}: nobody can ask how forkhorn is");
         }
         self.notifier = super::Notifier::from_environment();
         log::info!("upgrade: this master, process {}, has taken over", std::process::id());

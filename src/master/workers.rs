@@ -3,7 +3,7 @@
 //! Neighbours: `mod.rs` tells the facts and executes the actions. This file holds the books; `workers/` has the slots and
 //! how they are filled (`slots.rs`), a process as it is known (`process.rs`), and what follows from what processes say
 //! (`facts.rs`), from their ends (`exits.rs`), from limits that a worker reaches (`recycle.rs`), from the load
-//! (`scaling.rs`), and from the operator's wishes (`reload.rs`, `stop.rs`).
+//! (`scaling.rs`), and from the operator's wishes (`reload.rs`, `stop.rs`); `view.rs` tells what they say.
 
 mod actions;
 mod configure;
@@ -18,6 +18,7 @@ mod stop;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitStatus;
@@ -28,6 +29,7 @@ pub(crate) use exits::describe;
 pub(crate) use facts::ForkReport;
 pub(crate) use scaling::Load;
 pub(crate) use summary::Summary;
+pub(crate) use view::{PoolView, ProcessView, Stage, Tally};
 
 use crate::cli::{PoolSize, Surge};
 use actions::Failure;
@@ -103,6 +105,13 @@ pub(crate) struct Workers {
     first_failures: u32,
     recycling: Recycling,
     scaling: Scaling,
+    tally: Tally,
+    /// Reloads that have begun.
+    reloads_begun: u32,
+    /// The one that is under way.
+    reload: Option<u32>,
+    /// What the processes of the next generation have said of their failure.
+    reload_report: Option<String>,
     end: Option<End>,
     processes: BTreeMap<ProcessId, Process>,
     last_id: u32,
@@ -138,6 +147,10 @@ impl Workers {
             ever_ready: false,
             first_failures: 0,
             recycling: Recycling::default(),
+            tally: Tally::default(),
+            reloads_begun: 0,
+            reload: None,
+            reload_report: None,
             settings,
             end: None,
             processes: BTreeMap::new(),

@@ -22,5 +22,5 @@ pub use fork::{Forked, fork_worker};
 pub use heap::return_free_memory;
 pub(crate) use shared_words::{SharedWords, sealed_memory};
 pub(crate) use signals::{heed_children, survive_file_size_limit};
-pub(crate) use spawn::set_nonblocking;
+pub(crate) use spawn::{open_pidfd as pidfd, set_nonblocking};
 pub(crate) use wait::{ended_child, is_child, reap};

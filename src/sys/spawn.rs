@@ -315,7 +315,8 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
 }
 
-pub(super) fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
+/// A descriptor that is readable once the process has ended (pidfd_open(2)). `None` where the kernel has none.
+pub(crate) fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
     // SAFETY: takes two numbers; a pidfd is closed on exec.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match RawFd::try_from(fd) {

@@ -22,5 +22,6 @@ mod processes;
 mod relief;
 mod security;
 mod starved;
+mod status;
 mod warm;
 mod wsgi;

@@ -19,7 +19,7 @@ use super::python;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_forkhorn");
 
 /// Variables that would change what forkhorn does.
-const FOREIGN_VARIABLES: [&str; 13] = [
+const FOREIGN_VARIABLES: [&str; 14] = [
     "VIRTUAL_ENV",
     "FORKHORN_CONFIG",
     "FORKHORN_UPGRADE",
@@ -28,6 +28,7 @@ const FOREIGN_VARIABLES: [&str; 13] = [
     "FORKHORN_THREADS",
     "FORKHORN_LOG",
     "FCGI_WEB_SERVER_ADDRS",
+    "FORKHORN_CONTROL",
     "PYTHONPATH",
     "PYTHONHOME",
     "PYTHONSTARTUP",

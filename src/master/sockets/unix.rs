@@ -49,7 +49,7 @@ impl Drop for OwnedPath {
 }
 
 /// Listens on `path`, which nobody can reach before its mode and owner are set.
-pub(super) fn open(
+pub(crate) fn open(
     path: &Path,
     mode: u32,
     owner: Option<&Identity>,

@@ -49,6 +49,13 @@ pub(crate) enum Action {
     },
     /// Close its channel: nothing it says is of interest.
     Forget(ProcessId),
+    /// How a reload has ended: the generation that serves, or why it failed. See [`Workers::next_reload`].
+    ///
+    /// [`Workers::next_reload`]: super::Workers::next_reload
+    ReloadEnded {
+        number: u32,
+        result: Result<u32, String>,
+    },
     /// The master is done.
     Exit(Result<(), StartupError>),
 }

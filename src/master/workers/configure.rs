@@ -22,7 +22,9 @@ impl Workers {
     /// It is wrong, or names what can't be had: nothing changes.
     pub(crate) fn on_not_configured(&mut self, why: &str, now: Instant) -> Vec<Action> {
         log::error!("reload refused, generation {} goes on serving: {why}", self.current.number);
-        self.settle(now, Vec::new())
+        let mut actions = Vec::new();
+        self.reload_ended(Err(why.to_owned()), now, &mut actions);
+        self.settle(now, actions)
     }
 
     pub(super) fn next_number(&self) -> u32 {

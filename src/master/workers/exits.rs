@@ -51,6 +51,7 @@ impl Workers {
     ) {
         let Some(process) = self.processes.remove(&id) else { return };
         actions.push(Action::Forget(id));
+        self.count_end(&process, failure);
         if process.phase == Phase::Leaving {
             match failure {
                 Failure::Ended(status) if !status.success() && !is_retired(*status) => {

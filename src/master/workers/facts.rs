@@ -34,6 +34,9 @@ impl Workers {
         let unwanted = process.is_none_or(|process| {
             process.pid = Some(pid);
             log::debug!("{} was started", process.name());
+            if matches!(process.role, Role::Worker { .. }) {
+                self.tally.worker_starts = self.tally.worker_starts.saturating_add(1);
+            }
             process.next_step = None;
             process.phase == Phase::Leaving
         });
@@ -100,6 +103,7 @@ impl Workers {
             return self.settle(now, actions);
         }
         if let Some(process) = self.processes.get_mut(&id) {
+            self.tally.worker_starts = self.tally.worker_starts.saturating_add(1);
             process.pid = Some(pid);
             process.next_step = None;
             if process.phase == Phase::Leaving {
@@ -197,6 +201,7 @@ impl Workers {
         let last_line =
             report.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason was given");
         let reason = format!("cannot load application '{application}': {}", last_line.trim());
+        self.reload_report = Some(report.clone());
         if self.reload_fails(generation, &format!("{reason} ({advice})"), now, actions) {
         } else if !self.ever_ready {
             let message = if advice.is_empty() { reason } else { format!("{reason}\n{advice}") };

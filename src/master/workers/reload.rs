@@ -9,6 +9,12 @@ use super::actions::Action;
 use super::process::Process;
 
 impl Workers {
+    /// The number of the next reload that begins: its end is told by [`Action::ReloadEnded`]. `None`: there is none any
+    /// more.
+    pub(crate) fn next_reload(&self) -> Option<u32> {
+        self.end.is_none().then_some(self.reloads_begun.wrapping_add(1))
+    }
+
     /// Reload: load the applications anew. One more while one is under way is remembered, further ones are the same.
     pub(crate) fn reload(&mut self, now: Instant) -> Vec<Action> {
         if self.end.is_some() {
@@ -28,6 +34,9 @@ impl Workers {
 
     fn begin_reload(&mut self) {
         self.configuration_wanted = true;
+        self.reloads_begun = self.reloads_begun.wrapping_add(1);
+        self.reload = Some(self.reloads_begun);
+        self.reload_report = None;
     }
 
     /// Starts what is missing in each generation, and takes the next step from one to the other if it is time.
@@ -96,7 +105,28 @@ impl Workers {
             self.dismiss(template, now, actions);
         }
         log::info!("generation {} serves, generation {} drains", self.current.number, outgoing.number);
+        // Unless it has failed, and this was the way back.
+        self.reload_ended(Ok(self.current.number), now, actions);
         self.begin_remembered();
+    }
+
+    /// Tells how the reload under way has ended. Only the first time: what follows is the way back.
+    pub(super) fn reload_ended(
+        &mut self,
+        result: Result<u32, String>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(number) = self.reload.take() else { return };
+        let count = if result.is_ok() { &mut self.tally.reloads } else { &mut self.tally.failed_reloads };
+        *count = count.saturating_add(1);
+        self.tally.last_reload = Some((now, result.clone()));
+        let report = self.reload_report.take();
+        let result = result.map_err(|why| match report {
+            Some(report) => format!("{}\n{why}", report.trim_end()),
+            None => why,
+        });
+        actions.push(Action::ReloadEnded { number, result });
     }
 
     fn begin_remembered(&mut self) {
@@ -118,6 +148,7 @@ impl Workers {
             self.next_settings = None;
             log::error!("reload failed, generation {} goes on serving: {why}", self.current.number);
             self.dismiss_generation(next.number, now, actions);
+            self.reload_ended(Err(why.to_owned()), now, actions);
             self.begin_remembered();
             return true;
         }
@@ -144,6 +175,7 @@ impl Workers {
             }
         }
         self.outgoing = Some(failed);
+        self.reload_ended(Err(why.to_owned()), now, actions);
         true
     }
 

@@ -29,6 +29,8 @@ struct Stage {
     names: BTreeMap<ProcessId, String>,
     /// What the configuration says at the next reload; `None`: it is wrong.
     configuration: Option<Settings>,
+    /// How reloads have ended.
+    outcomes: Vec<(u32, Result<u32, String>)>,
 }
 
 impl Stage {
@@ -39,8 +41,8 @@ impl Stage {
     fn with(settings: Settings) -> (Stage, Vec<String>) {
         let now = Instant::now();
         let configuration = Some(settings.clone());
-        let workers = Workers::new(settings);
-        let mut stage = Stage { workers, now, names: BTreeMap::new(), configuration };
+        let (workers, outcomes) = (Workers::new(settings), Vec::new());
+        let mut stage = Stage { workers, now, names: BTreeMap::new(), configuration, outcomes };
         let first = stage.does(|workers, now| workers.start(now));
         (stage, first)
     }
@@ -113,6 +115,10 @@ impl Stage {
             Action::Kill { pid, signal: libc::SIGKILL } => format!("KILL {}", self.name_of(pid)),
             Action::Kill { pid, signal } => panic!("signal {signal} for {pid}"),
             Action::Forget(_) | Action::Configure { .. } => return None,
+            Action::ReloadEnded { number, result } => {
+                self.outcomes.push((number, result));
+                return None;
+            }
             Action::Exit(Ok(())) => "exit 0".into(),
             Action::Exit(Err(error)) => format!("exit {}: {error}", error.exit_code()),
         })

@@ -92,7 +92,10 @@ impl World {
                     let load = Load { busy: 1.5, idle: 0, ..Load::default() };
                     queue.extend(self.workers.on_load(load, self.now));
                 }
-                Action::Tell(..) | Action::Forget(_) | Action::Measure { .. } => {}
+                Action::Tell(..)
+                | Action::Forget(_)
+                | Action::Measure { .. }
+                | Action::ReloadEnded { .. } => {}
                 Action::Exit(_) => self.ended = true,
             }
         }

@@ -159,3 +159,39 @@ fn a_worker_started_for_a_reload_that_has_just_failed_is_killed() {
     let late = stage.workers.on_started(id, pid_of(id));
     assert!(matches!(late[..], [Action::Forget(_), Action::Kill { signal: libc::SIGKILL, .. }]), "{late:?}");
 }
+
+#[test]
+fn the_end_of_each_reload_is_told_once() {
+    let mut stage = Stage::serving(1, true);
+    assert_eq!(stage.workers.next_reload(), Some(1));
+    stage.does(Workers::reload);
+    // Asked for while one is under way: it waits for the one after that.
+    assert_eq!(stage.workers.next_reload(), Some(2));
+    stage.does(Workers::reload);
+    stage.says("t1", ToMaster::Loaded);
+    assert_eq!(stage.outcomes, []);
+    stage.comes_up("w0.1", true);
+    assert_eq!(stage.outcomes, [(1, Ok(1))]);
+    stage.says("t2", load_failed());
+    let (number, result) = stage.outcomes.pop().expect("the second one");
+    let why = result.expect_err("it has failed");
+    assert!(number == 2 && why.starts_with("Traceback") && why.contains("cannot load application"), "{why}");
+    let tally = stage.workers.tally();
+    assert_eq!((tally.reloads, tally.failed_reloads), (1, 1));
+    stage.does(Workers::stop_gracefully);
+    assert_eq!(stage.workers.next_reload(), None);
+}
+
+#[test]
+fn a_reload_that_goes_back_has_failed_and_the_way_back_is_no_success() {
+    let mut stage = Stage::serving(2, true);
+    stage.does(Workers::reload);
+    stage.says("t1", ToMaster::Loaded);
+    stage.comes_up("w0.1", true);
+    stage.ends("w1.0", 0);
+    stage.forked(1, 1);
+    stage.ends("w1.1", libc::SIGSEGV);
+    stage.comes_up("w1.0", true);
+    assert!(matches!(stage.outcomes.as_slice(), [(1, Err(_))]), "{:?}", stage.outcomes);
+    assert!(!stage.workers.is_reloading());
+}
