@@ -4,6 +4,7 @@ No database: what is compared is the way to the application and back, at the siz
 """
 
 import os
+import time
 
 import django
 from django.conf import settings
@@ -39,5 +40,13 @@ def page(request):
     return render(request, "page.django.html", {"title": "Articles", "rows": ROWS, "version": django.get_version()})
 
 
-urlpatterns = [path("", page)]
+def slow_page(request):
+    """The same, kept for a while: so many requests at once reach so many workers. Says which one has answered."""
+    response = page(request)
+    time.sleep(0.1)
+    response["X-Worker"] = str(os.getpid())
+    return response
+
+
+urlpatterns = [path("", page), path("slow/", slow_page)]
 application = get_wsgi_application()

@@ -2,18 +2,23 @@
 
 import http.client
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
 from . import loads, peers
 from .applications import DJANGO, HELLO
-from .process import Failed
+from .process import TICKS, Failed
 from .server import START_SECONDS, Case, Server, ask, check_answer, served
 from .suite import CONNECTIONS, Bench, Column, Figures, Suite
 
 
+QUIET_SECONDS = 0.4
+TICK_SECONDS = 1 / TICKS
+
+
 def start(case: Case, bench: Bench) -> Figures:
-    """From exec to the first right answer."""
+    """From exec to the first right answer, and to the moment from which no process has anything left to do."""
     expected = case.application.answer(bench.tools)
     before = time.monotonic()
     with served(case, bench.tools, wait=False) as server:
@@ -22,23 +27,65 @@ def start(case: Case, bench: Bench) -> Figures:
                 status, body = ask(server.port, case.application, timeout=START_SECONDS)
                 elapsed = time.monotonic() - before
                 check_answer(status, body, expected)
-                return {"start_ms": elapsed * 1000, "errors": 0, "command": server.command}
+                break
             server.check_alive()
             if time.monotonic() - before > START_SECONDS:
                 raise Failed(f"no answer within {START_SECONDS} s: {server.process.last_words()}")
             time.sleep(0.0005)
+        quiet_since, cpu = quiet(server, elapsed + before)
+        return {
+            "start_ms": elapsed * 1000,
+            "ready_ms": (quiet_since - before) * 1000,
+            "cpu_ms": cpu * 1000,
+            "pss_mib": server.process.memory_kib("Pss") / 1024,
+            "errors": 0,
+            "command": server.command,
+        }
 
+
+def quiet(server: Server, since: float) -> tuple[float, float]:
+    """When the server's processes last used a core, but for a tick now and then, and how much they have used."""
+    deadline = time.monotonic() + 2 * START_SECONDS
+    cpu = server.process.cpu_seconds()
+    while time.monotonic() < since + QUIET_SECONDS:
+        time.sleep(0.005)
+        used = server.process.cpu_seconds()
+        if used > cpu + TICK_SECONDS * 1.5:
+            cpu, since = used, time.monotonic()
+        if time.monotonic() > deadline:
+            raise Failed("it does not come to rest")
+    server.check_alive()
+    return since, server.process.cpu_seconds()
+
+
+POOLS = (
+    peers.FORKHORN_PRELOADED,
+    peers.FORKHORN_NOT_PRELOADED,
+    peers.GUNICORN_PRELOADED,
+    peers.GUNICORN,
+    peers.UWSGI_HTTP,
+    peers.UWSGI_LAZY,
+)
 
 START_SUITE = Suite(
     name="start",
     title="Start",
-    about="From exec of the command to the first right answer over HTTP, one worker. The files are in the page cache.",
-    columns=[Column("start_ms", "ms", 0)],
-    chart="start_ms",
+    about="From exec of the command to the first right answer over HTTP, and until all workers have loaded, which is when"
+    f" none of the server's processes has used a core for {QUIET_SECONDS * 1000:.0f} ms; with the CPU time and the PSS of"
+    " all of them up to then. The files are in the page cache. With several workers, each server in both ways that it"
+    " has: the application is loaded once and copied, or loaded by each worker.",
+    columns=[
+        Column("start_ms", "first answer, ms"),
+        Column("ready_ms", "all loaded, ms"),
+        Column("cpu_ms", "CPU ms"),
+        Column("pss_mib", "PSS MiB", 1),
+    ],
+    chart="ready_ms",
     higher_is_better=False,
+    logarithmic=True,
     cases=[
         Case(peer, application, group)
-        for group, application in (("hello.py", HELLO), ("Django", DJANGO))
+        for group, application in (("hello.py, 1 worker", HELLO), ("Django, 1 worker", DJANGO))
         for peer in (
             peers.FORKHORN_HTTP,
             peers.FASTWSGI,
@@ -48,65 +95,81 @@ START_SUITE = Suite(
             peers.WAITRESS,
             peers.GUNICORN,
         )
-    ],
+    ]
+    + [Case(peer, DJANGO, f"Django, {workers} workers", workers=workers) for workers in (8, 32) for peer in POOLS],
     measure=start,
-    compare=[("start_ms", "peer")],
+    rounds=3,
+    compare=[("start_ms", "peer"), ("ready_ms", "peer")],
 )
 
 
+MEMORY_WORKERS = (1, 8, 32)
+SLOW_DJANGO = replace(DJANGO, path="/slow/")
+
+
 def memory(case: Case, bench: Bench) -> Figures:
-    """PSS of all processes with one worker and with many, after each worker has served."""
+    """PSS of all processes with one worker, and with more, after each worker has served."""
     totals = {}
-    for workers in (1, int(case.options["workers"])):
+    for workers in MEMORY_WORKERS:
         with served(replace(case, workers=workers), bench.tools) as server:
-            loads.wrk(server.port, case.application, CONNECTIONS, bench.seconds, bench.tools)
+            reach_all(server, workers)
+            loads.wrk(server.port, case.application, CONNECTIONS, min(bench.seconds, 2), bench.tools)
             server.check_alive()
             totals[workers] = server.process.memory_kib("Pss") / 1024
             processes, command = server.process.processes(), server.command
-    one, many = totals.values()
-    count = int(case.options["workers"])
+    one, *_, many = totals.values()
+    most = MEMORY_WORKERS[-1]
     return {
-        "one": one,
-        "many": many,
-        "each": many / count,
-        "further": (many - one) / (count - 1),
+        **{f"pss_{workers}": total for workers, total in totals.items()},
+        "further": (many - one) / (most - 1),
         "processes": processes,
         "errors": 0,
         "command": command,
     }
 
 
-MEMORY_WORKERS = 8
+def reach_all(server: Server, workers: int) -> None:
+    """Has every worker answer at least once: as many slow requests at a time as there are workers."""
+    seen: set[str] = set()
+
+    def ask_slowly(_: int) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=START_SECONDS)
+        try:
+            connection.request("GET", SLOW_DJANGO.path)
+            response = connection.getresponse()
+            response.read()
+            return response.headers.get("X-Worker", "")
+        except (OSError, http.client.HTTPException):
+            return ""
+        finally:
+            connection.close()
+
+    deadline = time.monotonic() + START_SECONDS
+    with ThreadPoolExecutor(workers) as threads:
+        while len(seen) < workers:
+            seen.update(filter(None, threads.map(ask_slowly, range(workers))))
+            server.check_alive()
+            if time.monotonic() > deadline:
+                raise Failed(f"only {len(seen)} of {workers} workers have answered")
+
 
 MEMORY_SUITE = Suite(
     name="memory",
     title="Memory",
-    about=f"Proportional set size (PSS) of all processes of a server, the master included, with the Django page of"
-    f" `benches/apps`, after a time under wrk with {CONNECTIONS} connections: with 1 worker and with {MEMORY_WORKERS}.",
+    about="Proportional set size (PSS) of all processes of a server, the master included, with the Django page of"
+    f" `benches/apps`: with {', '.join(map(str, MEMORY_WORKERS))} workers, after each of them has answered and two seconds"
+    f" under wrk with {CONNECTIONS} connections.",
     columns=[
-        Column("one", "1 worker, MiB", 1),
-        Column("many", f"{MEMORY_WORKERS} workers, MiB", 1),
-        Column("each", f"per worker of {MEMORY_WORKERS}, MiB", 1),
+        *(Column(f"pss_{workers}", f"{workers} worker{'s' if workers > 1 else ''}, MiB", 1) for workers in MEMORY_WORKERS),
         Column("further", "each further worker, MiB", 1),
-        Column("processes", f"processes with {MEMORY_WORKERS}"),
+        Column("processes", f"processes with {MEMORY_WORKERS[-1]}"),
     ],
-    chart="each",
+    chart="further",
     higher_is_better=False,
-    cases=[
-        Case(peer, DJANGO, options={"workers": MEMORY_WORKERS})
-        for peer in (
-            peers.FORKHORN_PRELOADED,
-            peers.FORKHORN_NOT_PRELOADED,
-            peers.GUNICORN_PRELOADED,
-            peers.GUNICORN,
-            peers.UWSGI_HTTP,
-            peers.UWSGI_LAZY,
-            peers.GRANIAN,
-        )
-    ],
+    cases=[Case(peer, DJANGO) for peer in (peers.FORKHORN_WARMED_UP, *POOLS, peers.GRANIAN)],
     measure=memory,
-    rounds=3,
-    compare=[("each", "peer")],
+    rounds=2,
+    compare=[("further", "peer"), (f"pss_{MEMORY_WORKERS[-1]}", "peer")],
 )
 
 

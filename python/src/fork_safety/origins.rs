@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,8 +59,8 @@ struct Wrapped {
 struct Notes {
     /// The thread that loads. Imports of others are not told apart.
     loader: ThreadId,
-    /// /proc/self/task, whose number of links grows with that of the threads.
-    tasks: File,
+    /// /proc/self/task, whose number of links grows with that of the threads. `None` where there is no /proc.
+    tasks: Option<File>,
     importing: Vec<String>,
     warm_up: Option<String>,
     links: u64,
@@ -72,7 +71,7 @@ struct Notes {
 
 impl Origins {
     pub fn watch(py: Python<'_>) -> PyResult<Self> {
-        let notes = Arc::new(Mutex::new(Notes::new()?));
+        let notes = Arc::new(Mutex::new(Notes::new()));
         let mut origins = Origins { notes, wrapped: Vec::new() };
         let functions = PyDict::new(py);
         let code = py.import("builtins")?.call_method1("compile", (WRAP, FILE_NAME, "exec"))?;
@@ -154,10 +153,15 @@ impl Drop for Origins {
 }
 
 impl Notes {
-    fn new() -> io::Result<Self> {
+    fn new() -> Self {
+        let tasks = File::open("/proc/self/task").inspect_err(|error| {
+            log::warn!(
+                "/proc can't be read ({error}): what speaks against copies of the application is not seen"
+            );
+        });
         let mut notes = Notes {
             loader: thread::current().id(),
-            tasks: File::open("/proc/self/task")?,
+            tasks: tasks.ok(),
             importing: Vec::new(),
             warm_up: None,
             links: 0,
@@ -166,7 +170,7 @@ impl Notes {
             descriptors: HashMap::new(),
         };
         notes.look();
-        Ok(notes)
+        notes
     }
 
     fn begin(&mut self, module: String) {
@@ -184,8 +188,9 @@ impl Notes {
     }
 
     fn look(&mut self) {
-        let links = self.tasks.metadata().map_or(0, |metadata| metadata.nlink());
-        let next_descriptor = self.tasks.try_clone().map_or(0, |copy| copy.as_raw_fd());
+        let Some(tasks) = &self.tasks else { return };
+        let links = tasks.metadata().map_or(0, |metadata| metadata.nlink());
+        let next_descriptor = tasks.try_clone().map_or(0, |copy| copy.as_raw_fd());
         if links != self.links {
             let present: HashSet<i32> = threads::ids().into_iter().collect();
             note(&mut self.threads, present, &place(&self.importing, self.warm_up.as_deref()));
