@@ -324,9 +324,10 @@ pub struct PythonOptions {
     /// Request that the application answers before it serves, a path or a URL; repeatable
     ///
     /// It is made inside, once all is loaded and before the workers are forked: what the application loads only then, such
-    /// as templates, is there for the first client, and shared by all workers. With --preload never each worker makes it,
-    /// before it serves. Host is localhost, unless a URL names another. The answer is thrown away; what is wrong with it is
-    /// logged, and the start goes on.
+    /// as templates, is there for the first client, and shared by all workers. A copy tries it first; if that leaves
+    /// something open that can't be copied, or with --preload never, each worker makes it before it serves. Host is
+    /// localhost, unless a URL names another. The answer is thrown away; what is wrong with it is logged, and the start
+    /// goes on.
     #[arg(long, value_name = "PATH")]
     pub warm_up: Vec<String>,
     /// Longest run of a request of --warm-up, in seconds; 0 for no limit

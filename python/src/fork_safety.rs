@@ -44,6 +44,11 @@ impl Watch {
         self.origins.warms_up(request);
     }
 
+    /// In a copy of the process that it watches: from now on it watches the copy.
+    pub fn go_on_in_copy(&self) {
+        self.origins.go_on_in_copy();
+    }
+
     /// What speaks against a copy, each in a few words. Nothing of the application may have run since loading ended.
     pub fn reasons(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.origins.look();

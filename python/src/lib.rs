@@ -63,7 +63,12 @@ fn main(py: Python<'_>) -> PyResult<i32> {
     setup::prepare(py, &start.config)?;
     match role {
         Role::Template { .. } => match template::run(py, start)? {
-            template::End::Worker { start, callables } => worker::run(py, *start, callables),
+            template::End::Worker { start, callables, warm_up } => {
+                if warm_up {
+                    warm_up::run(py, &start.config, &callables, |_| {});
+                }
+                worker::run(py, *start, callables)
+            }
             template::End::Exit(exit) => setup::leave(py, exit),
         },
         Role::Worker { .. } => match load::all(py, &start.config) {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use forkhorn::channel::{ChannelError, ToMaster, ToProcess};
 use forkhorn::cli::Preload;
 use forkhorn::process::{WorkerExit, WorkerStart};
-use forkhorn::sys::{Forked, fork_worker, return_free_memory};
+use forkhorn::sys::{Forked, fork_worker, return_free_memory, try_in_copy};
 use pyo3::prelude::*;
 
 use crate::cpython::fork_hooks;
@@ -17,8 +17,8 @@ use crate::warm_up;
 
 /// How a template's work ends.
 pub enum End {
-    /// This process is a worker now, with the applications loaded.
-    Worker { start: Box<WorkerStart>, callables: Vec<Py<PyAny>> },
+    /// This process is a worker now, with the applications loaded. `warm_up`: but not warmed up.
+    Worker { start: Box<WorkerStart>, callables: Vec<Py<PyAny>>, warm_up: bool },
     /// This process is the template, and has nothing more to do.
     Exit(WorkerExit),
 }
@@ -33,7 +33,14 @@ pub fn run(py: Python<'_>, start: WorkerStart) -> PyResult<End> {
             return Ok(End::Exit(WorkerExit::LoadFailed));
         }
     };
-    warm_up::run(py, &start.config, &callables, |request| watch.warms_up(&request.given));
+    let warm_up = match plan(py, &start, &callables, &watch)? {
+        Plan::Here => {
+            warm_up::run(py, &start.config, &callables, |request| watch.warms_up(&request.given));
+            false
+        }
+        Plan::InWorkers => true,
+        Plan::Nowhere => false,
+    };
     let gc = py.import("gc")?;
     // Objects that nobody needs must not hold sockets open, nor be copied.
     gc.call_method0("collect")?;
@@ -48,7 +55,67 @@ pub fn run(py: Python<'_>, start: WorkerStart) -> PyResult<End> {
     gc.call_method0("freeze")?;
     return_free_memory();
     tell(&start, &ToMaster::Loaded);
-    serve_forks(py, start, callables)
+    serve_forks(py, start, callables, warm_up)
+}
+
+/// Who makes the requests of `--warm-up`.
+enum Plan {
+    Here,
+    /// Each after it was forked, before it serves.
+    InWorkers,
+    Nowhere,
+}
+
+/// Has a copy try the requests of `--warm-up` first: they may start what can't be copied, or never end.
+fn plan(py: Python<'_>, start: &WorkerStart, callables: &[Py<PyAny>], watch: &Watch) -> PyResult<Plan> {
+    let Some(python) = &start.config.python else { return Ok(Plan::Nowhere) };
+    // What can't be copied as it is can't be tried in a copy; nor is there anything to find out if it is copied anyway.
+    if python.warm_up.is_empty() || python.preload == Preload::Always || !watch.reasons(py)?.is_empty() {
+        return Ok(if python.preload == Preload::Always { Plan::Here } else { Plan::Nowhere });
+    }
+    setup::flush_streams(py)?;
+    let attempt = || {
+        fork_hooks::after_in_child(py);
+        watch.go_on_in_copy();
+        log::set_max_level(log::LevelFilter::Off);
+        obstacles_of_warm_up(py, start, callables, watch).unwrap_or_else(|error| error.to_string())
+    };
+    fork_hooks::before(py);
+    // SAFETY: as for `fork` below.
+    let answer = unsafe { try_in_copy(warm_up::longest(python), attempt) };
+    fork_hooks::after_in_parent(py);
+    match answer?.as_deref() {
+        Some("") => Ok(Plan::Here),
+        Some(obstacles) => {
+            log::warn!(
+                "--warm-up is left to each worker, because a copy of what it leaves behind would not work:\n{obstacles}"
+            );
+            Ok(Plan::InWorkers)
+        }
+        None => {
+            log::warn!(
+                "--warm-up is left out: a process that has tried it has died, or did not come to an end"
+            );
+            Ok(Plan::Nowhere)
+        }
+    }
+}
+
+/// In a copy: what is there after the requests and was not before, a line each. Hooks that run in each copy may have
+/// started something, too.
+fn obstacles_of_warm_up(
+    py: Python<'_>,
+    start: &WorkerStart,
+    callables: &[Py<PyAny>],
+    watch: &Watch,
+) -> PyResult<String> {
+    let before = watch.reasons(py)?;
+    warm_up::run(py, &start.config, callables, |request| watch.warms_up(&request.given));
+    py.import("gc")?.call_method0("collect")?;
+    let reasons = watch.reasons(py)?;
+    watch.end_children();
+    let new: Vec<String> = reasons.into_iter().filter(|reason| !before.contains(reason)).collect();
+    Ok(new.join("\n"))
 }
 
 fn is_copyable(py: Python<'_>, start: &WorkerStart, watch: &Watch) -> PyResult<bool> {
@@ -73,7 +140,12 @@ fn is_copyable(py: Python<'_>, start: &WorkerStart, watch: &Watch) -> PyResult<b
     }
 }
 
-fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<End> {
+fn serve_forks(
+    py: Python<'_>,
+    mut start: WorkerStart,
+    callables: Vec<Py<PyAny>>,
+    warm_up: bool,
+) -> PyResult<End> {
     let wakeup = Wakeup::install(py)?;
     loop {
         if !signals::run_handlers(py) {
@@ -103,7 +175,7 @@ fn serve_forks(py: Python<'_>, mut start: WorkerStart, callables: Vec<Py<PyAny>>
                     }
                     Ok(Forked::Worker) => {
                         let start = Box::new(start.into_worker(slot, generation, channel, board)?);
-                        return Ok(End::Worker { start, callables });
+                        return Ok(End::Worker { start, callables, warm_up });
                     }
                     Err(error) => {
                         let reason = error.to_string();

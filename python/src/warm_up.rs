@@ -14,7 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction, PyString};
 
-use forkhorn::config::{Config, WarmUp};
+use forkhorn::config::{Config, PythonConfig, WarmUp};
 use forkhorn::gateway::{Endpoint, Gateway, Peer, Request, Route};
 use forkhorn::protocol::{Event, RequestHead, http1};
 use forkhorn::worker::Call;
@@ -49,6 +49,13 @@ pub fn run(py: Python<'_>, config: &Config, callables: &[Py<PyAny>], begin: impl
             Err(why) => log::warn!("--warm-up {}: {why}", warm_up.given),
         }
     }
+}
+
+/// How long all of them may take, with some time for those that have to be told twice. `None`: for ever.
+pub fn longest(python: &PythonConfig) -> Option<Duration> {
+    const MARGIN: Duration = Duration::from_secs(1);
+    let count = u32::try_from(python.warm_up.len()).unwrap_or(u32::MAX);
+    Some(python.warm_up_timeout?.saturating_mul(count).saturating_mul(2).saturating_add(MARGIN))
 }
 
 struct Answer {

@@ -1,9 +1,14 @@
-//! The template's fork: twice, so that the worker's parent becomes the master, which is its subreaper.
+//! The template's fork: twice, so that the worker's parent becomes the master, which is its subreaper. Also copies that
+//! only try something, and end.
 
 #![allow(unsafe_code, reason = "fork(2)")]
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 
 /// In which process [`fork_worker`] has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub enum Forked {
 /// The calling process must be fit to go on after a fork: only one thread, or whoever called has made sure that none of
 /// the others holds a lock that the worker will want.
 pub unsafe fn fork_worker() -> io::Result<Forked> {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the caller vouches for the state of the process. The child only makes system calls until it exits, or
     // is the worker, for which the caller vouches too.
     match unsafe { libc::fork() } {
@@ -63,7 +68,7 @@ pub unsafe fn fork_worker() -> io::Result<Forked> {
 /// # Errors
 /// What pipe2, fork or waitpid said.
 pub(crate) fn in_child(question: impl FnOnce() -> String) -> io::Result<String> {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the master has one thread, so that the copy holds no lock that it could wait for.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -83,6 +88,83 @@ pub(crate) fn in_child(question: impl FnOnce() -> String) -> io::Result<String> 
             result.map(|_| answer)
         }
     }
+}
+
+/// Tries something in a copy of this process, which then ends, and gives back what it said: `None` if it has died of it, or
+/// was not done within `limit` and so was killed. What it has started itself may live on.
+///
+/// # Errors
+/// What pipe2 or fork said.
+///
+/// # Safety
+/// As for [`fork_worker`].
+pub unsafe fn try_in_copy(
+    limit: Option<Duration>,
+    attempt: impl FnOnce() -> String,
+) -> io::Result<Option<String>> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let parent = std::process::id() as i32;
+    // SAFETY: the caller vouches for the state of the process.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            let said = match crate::process::die_with_master(parent) {
+                Ok(()) => attempt(),
+                Err(_) => String::new(),
+            };
+            let _ = std::fs::File::from(writer).write_all((said + END_OF_ANSWER).as_bytes());
+            // SAFETY: `_exit` only ends the process, without the destructors of the parent's values.
+            unsafe { libc::_exit(0) }
+        }
+        copy => {
+            drop(writer);
+            let answer = read_until_end(reader, copy, limit.map(|limit| Instant::now() + limit));
+            // SAFETY: `copy` is a child that nobody has waited for, or does not exist any more.
+            unsafe { libc::kill(copy, libc::SIGKILL) };
+            // It may have been waited for already.
+            let _ = wait_for(copy);
+            Ok(answer)
+        }
+    }
+}
+
+/// No text that is written for a log has it.
+const END_OF_ANSWER: &str = "\0";
+
+/// The end of the pipe does not tell that the copy has ended: what it has started may hold it open.
+fn read_until_end(reader: OwnedFd, copy: i32, deadline: Option<Instant>) -> Option<String> {
+    /// How often the copy is looked at while it says nothing.
+    const LOOK_MILLISECONDS: u8 = 50;
+    let mut reader = std::fs::File::from(reader);
+    let mut answer = Vec::new();
+    loop {
+        let ready = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], LOOK_MILLISECONDS);
+        if ready == Ok(0) && (has_ended(copy) || deadline.is_some_and(|deadline| Instant::now() >= deadline))
+        {
+            return None;
+        }
+        if matches!(ready, Ok(1..)) {
+            let mut bytes = [0; 4096];
+            match reader.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(length) => answer.extend_from_slice(bytes.get(..length)?),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        if answer.ends_with(END_OF_ANSWER.as_bytes()) {
+            answer.pop();
+            return Some(String::from_utf8_lossy(&answer).into_owned());
+        }
+    }
+}
+
+/// Whether a child has ended, or is none any more. It can be waited for afterwards.
+fn has_ended(child: i32) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(nix::unistd::Pid::from_raw(child)), flags), Ok(WaitStatus::StillAlive))
 }
 
 fn errno() -> i32 {
@@ -138,6 +220,28 @@ mod tests {
         assert_eq!(in_child(|| "yes".into()).expect("answered"), "yes");
         let silent = in_child(|| panic!("on purpose"));
         assert_eq!(silent.expect("ended"), "");
+    }
+
+    #[test]
+    fn what_a_copy_dies_of_or_hangs_in_is_no_answer() {
+        let yes = || "yes".to_owned();
+        let died = || -> String { exit(3) };
+        let hung = || -> String {
+            loop {
+                nix::unistd::pause();
+            }
+        };
+        let limit = Some(Duration::from_millis(100));
+        // Copies of a process with one thread, as they have to be.
+        let answers = in_child(|| {
+            let tell = |answer: io::Result<Option<String>>| format!("{:?}", answer.expect("forked"));
+            // SAFETY: `in_child` has made a process with one thread.
+            unsafe {
+                [tell(try_in_copy(limit, yes)), tell(try_in_copy(None, died)), tell(try_in_copy(limit, hung))]
+                    .join(" ")
+            }
+        });
+        assert_eq!(answers.expect("answered"), "Some(\"yes\") None None");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) use descriptors::{
     receive_message, send_message, unread_by_peer,
 };
 pub(crate) use fork::in_child;
-pub use fork::{Forked, fork_worker};
+pub use fork::{Forked, fork_worker, try_in_copy};
 pub use heap::return_free_memory;
 pub(crate) use shared_words::{SharedWords, sealed_memory};
 pub(crate) use signals::{heed_children, survive_file_size_limit};

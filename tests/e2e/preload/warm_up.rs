@@ -6,7 +6,8 @@ use crate::support::Forkhorn;
 
 /// Notes every request; `/seen` tells what came before.
 const APPLICATION: &str = "
-import json, os, signal, socket, threading, time
+import ctypes, json, os, signal, socket, threading, time
+LOADED_IN = os.getpid()
 SEEN, KEPT, CLOSED, SOCKETS = [], [], [], []
 signal.signal(signal.SIGALRM, handler := lambda *_: None)
 
@@ -35,7 +36,7 @@ def application(environ, start_response):
     if path == '/seen':
         start_response('200 OK', [])
         alarm = signal.getsignal(signal.SIGALRM) is handler and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-        return [json.dumps({'seen': SEEN, 'pid': os.getpid(), 'closed': len(CLOSED), 'alarm': alarm,
+        return [json.dumps({'seen': SEEN, 'pid': os.getpid(), 'loaded_in': LOADED_IN, 'closed': len(CLOSED), 'alarm': alarm,
                             'warm_up': environ.get('forkhorn.warm_up'), 'kept': KEPT}).encode()]
     SEEN.append({'pid': os.getpid()} | {name: value for name, value in environ.items()
                                          if isinstance(value, (str, bool))})
@@ -48,6 +49,11 @@ def application(environ, start_response):
         return Body([])
     if path == '/hangs':
         time.sleep(3600)
+    if path == '/dies':
+        os._exit(7)
+    if path == '/hangs_in_c':
+        mutex, lock = ctypes.create_string_buffer(256), ctypes.PyDLL(None).pthread_mutex_lock
+        lock(mutex), lock(mutex)
     if path == '/stubborn':
         stubborn()
     if path == '/connects':
@@ -158,14 +164,42 @@ fn whatever_goes_wrong_while_warming_up_is_logged_and_the_start_goes_on() {
 #[test]
 fn what_a_warm_up_opens_is_named_and_then_each_worker_warms_up_itself() {
     let forkhorn = warm(&["/connects"]).start();
-    forkhorn.wait_for_log("each worker loads the application itself");
+    forkhorn.wait_for_log(
+        "--warm-up is left to each worker, because a copy of what it leaves behind would not work",
+    );
     for pattern in [
         "| the thread \"pool\" runs time.sleep (a daemon, started during --warm-up /connects)",
         "| a socket at 127.0.0.1:* is open (descriptor *, opened during --warm-up /connects)",
     ] {
         assert!(forkhorn.server.log.contains(pattern), "{pattern}");
     }
-    assert_eq!(forkhorn.server.log.count("--warm-up /connects: 200"), 2);
+    let answer = forkhorn.get("/seen").json();
+    assert_eq!(answer["seen"].as_array().map(Vec::len), Some(1), "{answer}");
+    assert_eq!(answer["seen"][0]["pid"], answer["pid"]);
+    assert_ne!(answer["loaded_in"], answer["pid"], "what is loaded is copied nevertheless");
+    assert_eq!(forkhorn.server.log.count("--warm-up /connects: 200"), 1);
+}
+
+#[test]
+fn with_preload_always_the_template_is_warmed_up_whatever_that_opens() {
+    let forkhorn = warm(&["/connects"]).args(["--preload", "always"]).start();
+    forkhorn
+        .wait_for_log("| a socket at 127.0.0.1:* is open (descriptor *, opened during --warm-up /connects)");
+    let answer = forkhorn.get("/seen").json();
+    assert_eq!(answer["seen"][0]["pid"], answer["loaded_in"]);
+}
+
+#[test]
+fn a_warm_up_that_kills_its_process_or_never_ends_keeps_nobody_from_serving() {
+    for request in ["/dies", "/hangs_in_c"] {
+        let forkhorn = warm(&["/first", request]).args(["--warm-up-timeout", "0.1"]).start();
+        forkhorn.wait_for_log(
+            "--warm-up is left out: a process that has tried it has died, or did not come to an end",
+        );
+        let answer = forkhorn.get("/seen").json();
+        assert_eq!(answer["seen"].as_array().map(Vec::len), Some(0), "{request}: {answer}");
+        assert_ne!(answer["loaded_in"], answer["pid"], "{request}");
+    }
 }
 
 #[test]
