@@ -117,12 +117,9 @@ impl Environs {
     /// Brings the template from the previous request to this one; false if the names are not the same.
     fn update(&mut self, py: Python<'_>, meta: &MetaVariables) -> PyResult<bool> {
         let template = self.template.bind(py);
-        let mut entries = self.entries.iter_mut();
-        for (name, bytes, is_same) in meta.iter_since(&self.previous) {
-            if is_same {
-                entries.next();
-                continue;
-            }
+        let unchanged = meta.unchanged_since(&self.previous);
+        let mut entries = self.entries.get_mut(unchanged..).unwrap_or_default().iter_mut();
+        for (name, bytes) in meta.iter_from(unchanged) {
             match (name, entries.next()) {
                 (Name::Known(name), Some(Entry::Known(known))) if name == *known => {
                     if let Some(object) = renew(py, &mut self.values[name.index()], bytes)? {

@@ -28,7 +28,7 @@ impl Gateway {
     ) -> Result<Route, Refusal> {
         let route = self.name_http(head, line, endpoint, meta);
         // Last: it differs from connection to connection, and what comes before mostly does not
-        // (`MetaVariables::iter_since`). Also for a request that is refused, for the access log.
+        // (`MetaVariables::unchanged_since`). Also for a request that is refused, for the access log.
         super::push_remote(endpoint, meta);
         route
     }

@@ -55,14 +55,21 @@ impl Output {
 
     /// Appends a copy.
     pub fn copy(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
+        self.copy_with(|copied| copied.extend_from_slice(bytes));
+    }
+
+    /// Appends what `append` appends to the buffer it is given: many small pieces cost less so.
+    pub fn copy_with(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.copied.len();
+        append(&mut self.copied);
+        let more = self.copied.len().saturating_sub(before);
+        if more == 0 {
             return;
         }
-        self.copied.extend_from_slice(bytes);
-        self.bytes += bytes.len() as u64;
+        self.bytes += more as u64;
         match self.queue.back_mut() {
-            Some(Queued::Copied(length)) => *length += bytes.len(),
-            _ => self.queue.push_back(Queued::Copied(bytes.len())),
+            Some(Queued::Copied(length)) => *length += more,
+            _ => self.queue.push_back(Queued::Copied(more)),
         }
     }
 

@@ -60,55 +60,61 @@ pub(super) fn write_head(
     persistence: Persistence,
     date: Option<&[u8; DATE_BYTES]>,
 ) {
-    write_status_line(output, head);
-    output.copy(head.lines());
-    match framing {
-        Framing::Length(length) => write_content_length(output, length),
-        Framing::Chunked => output.copy(b"Transfer-Encoding: chunked\r\n"),
-        // HEAD and 304 may tell the length that the body would have; RFC 9110 §8.6 forbids it for 1xx and 204.
-        Framing::NoBody if !matches!(head.status, 100..=199 | 204) => {
-            head.content_length.into_iter().for_each(|length| write_content_length(output, length));
+    output.copy_with(|bytes| {
+        // As much as a usual head needs: the buffer then grows once at most.
+        bytes.reserve(head.lines().len() + 192);
+        write_status_line(bytes, head);
+        bytes.extend_from_slice(head.lines());
+        match framing {
+            Framing::Length(length) => write_content_length(bytes, length),
+            Framing::Chunked => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            // HEAD and 304 may tell the length that the body would have; RFC 9110 §8.6 forbids it for 1xx and 204.
+            Framing::NoBody if !matches!(head.status, 100..=199 | 204) => {
+                head.content_length.into_iter().for_each(|length| write_content_length(bytes, length));
+            }
+            Framing::NoBody | Framing::UntilClose => {}
         }
-        Framing::NoBody | Framing::UntilClose => {}
-    }
-    if let Some(date) = date.filter(|_| !head.has_date) {
-        output.copy(b"Date: ");
-        output.copy(date);
-        output.copy(b"\r\n");
-    }
-    if !head.has_server {
-        output.copy(b"Server: forkhorn\r\n");
-    }
-    output.copy(match persistence {
-        Persistence::Implied => b"\r\n",
-        Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
-        Persistence::Close => b"Connection: close\r\n\r\n",
+        if let Some(date) = date.filter(|_| !head.has_date) {
+            bytes.extend_from_slice(b"Date: ");
+            bytes.extend_from_slice(date);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        if !head.has_server {
+            bytes.extend_from_slice(b"Server: forkhorn\r\n");
+        }
+        match persistence {
+            Persistence::Implied => bytes.extend_from_slice(b"\r\n"),
+            Persistence::KeepAlive => bytes.extend_from_slice(b"Connection: keep-alive\r\n\r\n"),
+            Persistence::Close => bytes.extend_from_slice(b"Connection: close\r\n\r\n"),
+        }
     });
 }
 
 /// An interim response (RFC 9110 §15.2), such as 103: its field lines and nothing of ours.
 pub(super) fn write_interim(output: &mut Output, head: &ResponseHead) {
-    write_status_line(output, head);
-    output.copy(head.lines());
-    output.copy(b"\r\n");
+    output.copy_with(|bytes| {
+        write_status_line(bytes, head);
+        bytes.extend_from_slice(head.lines());
+        bytes.extend_from_slice(b"\r\n");
+    });
 }
 
-fn write_status_line(output: &mut Output, head: &ResponseHead) {
+fn write_status_line(bytes: &mut Vec<u8>, head: &ResponseHead) {
     if head.status == 200 && head.reason() == b"OK" {
-        return output.copy(b"HTTP/1.1 200 OK\r\n");
+        return bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
     let status = if (100..=999).contains(&head.status) { head.status } else { 500 };
-    output.copy(b"HTTP/1.1 ");
-    output.copy(Digits::new(u64::from(status), 10).as_bytes());
-    output.copy(b" ");
-    output.copy(head.reason());
-    output.copy(b"\r\n");
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(Digits::new(u64::from(status), 10).as_bytes());
+    bytes.extend_from_slice(b" ");
+    bytes.extend_from_slice(head.reason());
+    bytes.extend_from_slice(b"\r\n");
 }
 
-fn write_content_length(output: &mut Output, length: u64) {
-    output.copy(b"Content-Length: ");
-    output.copy(Digits::new(length, 10).as_bytes());
-    output.copy(b"\r\n");
+fn write_content_length(bytes: &mut Vec<u8>, length: u64) {
+    bytes.extend_from_slice(b"Content-Length: ");
+    bytes.extend_from_slice(Digits::new(length, 10).as_bytes());
+    bytes.extend_from_slice(b"\r\n");
 }
 
 /// A piece of a body, wherever its bytes lie.
