@@ -37,6 +37,10 @@ def bridge():
     if sys.version_info < (3, 10) or sys.implementation.name != "cpython":
         fail("%s is %s" % (sys.executable, sys.version.replace("\n", " ")),
              "forkhorn needs CPython 3.10 or newer: name another interpreter with --python or --virtualenv")
+    if "t" in getattr(sys, "abiflags", ""):
+        # Its objects are laid out otherwise: the bridge would not fail there, but crash.
+        fail("%s is a free-threaded build, which has no stable ABI" % sys.executable,
+             "name an interpreter of the usual build with --python or --virtualenv")
     # The working directory must not shadow the standard library here.
     first = sys.path[:1] if sys.path[:1] == [""] else []
     del sys.path[:len(first)]
