@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from . import report
@@ -118,7 +119,11 @@ def measure(suite: Suite, case: Case, bench: Bench, where: str, measured: list[d
     started = time.monotonic()
     try:
         figures = suite.measure(case, bench)
-    except Failed as failure:
+    except Exception as failure:  # noqa: BLE001
+        # Whatever it is, hours of other measurements must not be lost with this one.
+        if not isinstance(failure, Failed):
+            failure = Failed(f"{type(failure).__name__}: {failure}")
+            traceback.print_exc()
         failures.append(str(failure))
         say(f"{where} {case.key}: FAILED: {failure}")
         return
