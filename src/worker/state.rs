@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use mio::event::Event;
 
 use crate::channel::{Channel, ChannelError, ToMaster, ToProcess};
 use crate::handler::cgi::ScriptEvent;
-use crate::protocol::RequestId;
+use crate::protocol::{RequestId, ResponseHead};
 use crate::scoreboard::{Counter, Gauge, Runner};
 
 use super::answer::Block;
@@ -22,6 +23,9 @@ use super::keyed::{Key, Keyed, Source};
 use super::listener::Listeners;
 use super::signals::Signals;
 use super::timers::Timed;
+
+/// So many bytes of a script's response are looked at before any of them is sent: what a pipe holds.
+const MOST_HELD: usize = 64 * 1024;
 
 /// How far the worker is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,34 @@ pub(crate) struct State {
     pub running: usize,
 }
 
+/// The begin of a script's response, while it is looked whether the rest is here too: its length can be told then.
+#[derive(Default)]
+struct Held {
+    owner: Option<(Key, RequestId)>,
+    head: Option<ResponseHead>,
+    body: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Gives back what is not held.
+    fn hold(&mut self, connection: Key, id: RequestId, event: ScriptEvent) -> Option<ScriptEvent> {
+        match event {
+            ScriptEvent::Head(head) if head.content_length.is_none() => {
+                self.owner = Some((connection, id));
+                self.head = Some(head);
+                None
+            }
+            ScriptEvent::Body(bytes) if self.head.is_some() && self.bytes + bytes.len() <= MOST_HELD => {
+                self.bytes += bytes.len();
+                self.body.push(bytes);
+                None
+            }
+            event => Some(event),
+        }
+    }
+}
+
 impl State {
     pub fn on_event(&mut self, event: &Event) {
         match Source::of(event.token()) {
@@ -61,7 +93,8 @@ impl State {
             }
             Source::Script(key, which) => {
                 self.core.scripts.on_event(key, which, self.core.now);
-                self.pump(key);
+                // Its output and its exit mostly come in one turn, and go out in one write.
+                self.core.pump.push_back(key);
             }
             Source::Warm(source) => {
                 let touched = self.core.scripts.on_warm(source, &self.core.registry, self.core.now);
@@ -184,16 +217,44 @@ impl State {
     /// Takes what a script has said to the connection that it answers.
     fn pump(&mut self, key: Key) {
         let mut touched = None;
+        let mut held = Held::default();
         while let Some((owner, event)) = self.core.scripts.poll_event(key) {
             let Some((connection, id)) = owner else { continue };
             touched = Some(connection);
+            let Some(event) = held.hold(connection, id, event) else { continue };
+            if matches!(event, ScriptEvent::End) {
+                self.tell_length(&mut held);
+            }
+            self.let_go(&mut held);
             self.say(connection, id, event);
         }
+        self.let_go(&mut held);
         // It says nothing while it reads: its connection goes on all the same, once there is room for more of the body.
         let touched = touched.or_else(|| self.core.scripts.hungry_owner(key));
         self.core.scripts.settle(key, &mut self.core.timers);
         if let Some(connection) = touched {
             self.with_connection(connection, |connection, core| connection.advance(core));
+        }
+    }
+
+    /// The whole response is here. The length of a body that was not sent (RFC 9110 §9.3.2, §15.4.5) is not known by that.
+    fn tell_length(&mut self, held: &mut Held) {
+        let Some((connection, id)) = held.owner else { return };
+        let flight = self.connections.get_mut(connection).and_then(|connection| connection.flight(id));
+        let is_head = flight.is_none_or(|flight| flight.is_head);
+        if let Some(head) = held.head.as_mut().filter(|head| !is_head && head.status != 304) {
+            head.content_length = Some(held.bytes as u64);
+        }
+    }
+
+    fn let_go(&mut self, held: &mut Held) {
+        let Held { owner, head, body, .. } = std::mem::take(held);
+        let Some((connection, id)) = owner else { return };
+        if let Some(head) = head {
+            self.say(connection, id, ScriptEvent::Head(head));
+        }
+        for bytes in body {
+            self.say(connection, id, ScriptEvent::Body(bytes));
         }
     }
 

@@ -1,9 +1,12 @@
 //! What a script may answer (RFC 3875 §6), and what the client sees of it.
 
 use super::script;
-use crate::support::Forkhorn;
+use nix::sys::signal::Signal;
+
 use crate::support::fastcgi::Request;
-use crate::support::http::find;
+use crate::support::http::{find, request_bytes};
+use crate::support::process::{process, send_signal};
+use crate::support::{Forkhorn, wait_until};
 
 #[test]
 fn the_header_of_a_script_becomes_the_head_of_the_response() {
@@ -254,6 +257,36 @@ fn scripts_of_old_libraries_run_unchanged() {
     }
     let response = forkhorn.get("/cgi-bin/fails.py");
     assert!(response.text().contains("shown by cgitb"), "{}", response.text());
+}
+
+#[test]
+fn a_script_that_has_ended_tells_the_length_of_its_response() {
+    for (method, lines, expected) in [
+        ("GET", "printf 'Content-Type: a/b\\n\\nbody'", Some("4")),
+        ("GET", "printf 'Content-Type: a/b\\n\\n'", Some("0")),
+        ("GET", "printf 'Content-Type: a/b\\nContent-Length: 2\\n\\nok'", Some("2")),
+        // What a GET would get is not known.
+        ("HEAD", "printf 'Content-Type: a/b\\n\\n'", None),
+        ("GET", "printf 'Status: 304 Not Modified\\n\\n'", None),
+    ] {
+        let forkhorn =
+            script(&format!("echo $$ > pid; until test -e go; do sleep 0.01; done; {lines}")).start();
+        let folder = forkhorn.folder.join("cgi-bin");
+        let mut connection = forkhorn.connect();
+        connection.send(request_bytes(method, "/cgi-bin/x.sh", &[], b""));
+        let read = || std::fs::read_to_string(folder.join("pid")).unwrap_or_default();
+        wait_until("the script runs", || read().ends_with('\n'));
+        // The worker is to find the output and the end of the script at once.
+        let worker = forkhorn.family().iter().map(|process| process.pid).find(|pid| *pid != forkhorn.pid());
+        let worker = worker.expect("a worker");
+        send_signal(worker, Signal::SIGSTOP);
+        std::fs::write(folder.join("go"), "").expect("room");
+        let pid = read().trim().parse().expect("a number");
+        wait_until("the script has ended", || process(pid).is_some_and(|process| process.state == 'Z'));
+        send_signal(worker, Signal::SIGCONT);
+        let response = connection.read_response_to(method);
+        assert_eq!(response.field("Content-Length"), expected, "{method} {lines}: {response:?}");
+    }
 }
 
 #[test]
