@@ -466,13 +466,18 @@ pub struct LimitOptions {
     ///
     /// Those for applications, which are collected before the application is called, and those for scripts that have to wait
     /// for others, or for the end of a body whose length was not told. Other scripts read theirs as it comes.
-    #[arg(long, value_name = "BYTES", default_value = "262144")]
+    #[arg(long, value_name = "BYTES", default_value = "1048576")]
     pub spool_threshold: u64,
     /// Directory of those temporary files [default: that of TMPDIR, else /tmp]
     ///
     /// They have no names, so that nothing is left behind. A body that finds no room is answered 503.
     #[arg(long, value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
+    /// Memory that the bodies of one worker may take together; past it, each is kept in a temporary file
+    ///
+    /// However short it is, but for those of up to 16 KiB. Slow uploads on many connections so can't fill the memory.
+    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    pub body_memory: u64,
     /// Response bytes that may wait for a slow reader before its application or script has to wait
     ///
     /// Counted for each connection. Files that an application gives to wsgi.file_wrapper make nobody wait, however long

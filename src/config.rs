@@ -175,6 +175,7 @@ pub struct LimitConfig {
     pub max_uri_bytes: usize,
     pub spool_threshold_bytes: u64,
     pub spool_dir: PathBuf,
+    pub body_memory_bytes: u64,
     pub max_output_bytes: u64,
     pub head_timeout: Duration,
     pub body_timeout: Duration,

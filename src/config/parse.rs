@@ -400,6 +400,7 @@ fn limits(options: LimitOptions) -> Result<LimitConfig, StartupError> {
         max_uri_bytes: options.max_uri.get() as usize,
         spool_threshold_bytes: options.spool_threshold,
         spool_dir: directory("--spool-dir", &spool_dir)?,
+        body_memory_bytes: options.body_memory,
         max_output_bytes: u64::from(options.max_output.get()),
         head_timeout: seconds("--head-timeout", options.head_timeout)?,
         body_timeout: seconds("--body-timeout", options.body_timeout)?,

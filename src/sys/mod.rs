@@ -1,6 +1,7 @@
 //! The unsafe corner: what neither std nor nix offers safely. Each block says why its contract holds.
 
 pub(crate) mod adopted;
+mod append;
 mod command;
 mod descriptors;
 pub(crate) mod epoll;
@@ -11,6 +12,7 @@ mod signals;
 pub(crate) mod spawn;
 mod wait;
 
+pub(crate) use append::append;
 pub(crate) use command::{as_identity, in_clean_state, with_clean_signals};
 pub use descriptors::peek;
 pub(crate) use descriptors::{

@@ -1,45 +1,132 @@
 //! A body that is collected before its request is handled: in memory, then in a file without a name.
+//!
+//! What bodies take of a worker's memory is counted, all of them together: past `--body-memory`, each goes to a file
+//! however short it is, so that slow uploads on many connections can't fill the memory.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::config::LimitConfig;
 use crate::gateway::Body;
+use crate::protocol::BodyLength;
+
+/// Bodies up to this length are not counted: a connection's head may take as much.
+const UNCOUNTED_BYTES: u64 = 16 * 1024;
+
+/// Reading a body's bytes right to their place pays from here on.
+const DIRECT_FROM_BYTES: u64 = 16 * 1024;
+
+/// Where and how the bodies of a worker are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeping {
+    threshold: u64,
+    dir: Arc<Path>,
+    most_in_memory: u64,
+    in_memory: Arc<AtomicU64>,
+}
+
+impl Keeping {
+    pub fn new(limits: &LimitConfig) -> Self {
+        Keeping {
+            threshold: limits.spool_threshold_bytes,
+            dir: limits.spool_dir.as_path().into(),
+            most_in_memory: limits.body_memory_bytes,
+            in_memory: Arc::default(),
+        }
+    }
+}
+
+/// What one body takes of [`Keeping::most_in_memory`], until it is dropped.
+#[derive(Debug)]
+struct Share {
+    bytes: u64,
+    of: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// False, and nothing changes: all is taken.
+    fn grow(&mut self, to: u64, most: u64) -> bool {
+        let more = to.saturating_sub(self.bytes);
+        // Bodies come and grow on one thread at a time, under the lock of the state; they may be dropped on another.
+        if self.of.load(Ordering::Relaxed).saturating_add(more) > most {
+            return false;
+        }
+        self.of.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// Grows with its chunks; past the threshold everything lies in a temporary file.
 #[derive(Debug, Default)]
 pub(crate) struct BodyBuffer {
-    memory: BytesMut,
+    memory: Vec<u8>,
     /// The only chunk so far: a body that came in one piece is never copied.
     single: Option<Bytes>,
     file: Option<File>,
     length: u64,
+    /// Zero if it was not told.
+    announced: u64,
+    share: Option<Share>,
 }
 
 impl BodyBuffer {
+    /// For a body of which this was told.
+    pub fn expecting(length: BodyLength) -> Self {
+        let announced = match length {
+            BodyLength::Known(length) => length,
+            BodyLength::None | BodyLength::Unknown => 0,
+        };
+        BodyBuffer { announced, ..BodyBuffer::default() }
+    }
+
     /// Fails when the file can't be made or written: a full disk, for one.
-    pub fn push(&mut self, chunk: Bytes, threshold: u64, dir: &Path) -> io::Result<()> {
+    pub fn push(&mut self, chunk: Bytes, keeping: &Keeping) -> io::Result<()> {
+        let is_first = self.length == 0;
         self.length += chunk.len() as u64;
         if let Some(file) = &mut self.file {
             return file.write_all(&chunk);
         }
-        if self.length > threshold {
-            let mut file = tempfile::tempfile_in(dir)?;
-            file.write_all(&self.take_memory())?;
+        if !self.fits(keeping) {
+            let mut file = tempfile::tempfile_in(&keeping.dir)?;
+            file.write_all(self.single.as_deref().unwrap_or(&self.memory))?;
             file.write_all(&chunk)?;
+            (self.single, self.memory, self.share) = (None, Vec::new(), None);
             self.file = Some(file);
-        } else if self.length == chunk.len() as u64 {
+        } else if is_first {
             self.single = Some(chunk);
         } else {
-            if let Some(first) = self.single.take() {
-                self.memory.extend_from_slice(&first);
-            }
+            self.make_room();
             self.memory.extend_from_slice(&chunk);
         }
         Ok(())
+    }
+
+    /// Where the next `left` bytes, which end the body, may be read to; the caller tells how many there were. `None`: they
+    /// are to be pushed.
+    pub fn room(&mut self, left: u64, keeping: &Keeping) -> Option<&mut Vec<u8>> {
+        let is_known = self.length + left == self.announced;
+        if self.file.is_some() || left < DIRECT_FROM_BYTES || !is_known || !self.fits(keeping) {
+            return None;
+        }
+        self.make_room();
+        Some(&mut self.memory)
+    }
+
+    /// So many bytes have been read to [`room`](Self::room).
+    pub fn grew(&mut self, count: usize) {
+        self.length += count as u64;
     }
 
     /// A body of `length` bytes, more than none, that lies in a file from its beginning on.
@@ -53,15 +140,47 @@ impl BodyBuffer {
     }
 
     pub fn finish(mut self) -> Body {
-        match self.file.take() {
-            Some(file) => Body::File { file: Arc::new(file), length: self.length },
-            None if self.length == 0 => Body::Empty,
-            None => Body::Memory(self.take_memory()),
+        if let Some(file) = self.file.take() {
+            return Body::File { file: Arc::new(file), length: self.length };
+        }
+        let bytes = self.single.take().unwrap_or_else(|| std::mem::take(&mut self.memory).into());
+        match self.share.take() {
+            _ if bytes.is_empty() => Body::Empty,
+            None => Body::Memory(bytes),
+            Some(share) => Body::Memory(Bytes::from_owner(Counted { bytes, _share: share })),
         }
     }
 
-    fn take_memory(&mut self) -> Bytes {
-        self.single.take().unwrap_or_else(|| std::mem::take(&mut self.memory).freeze())
+    /// Whether what is here, and what was announced, may be in memory.
+    fn fits(&mut self, keeping: &Keeping) -> bool {
+        let wanted = self.length.max(self.announced);
+        wanted <= keeping.threshold
+            && (wanted <= UNCOUNTED_BYTES || {
+                let share =
+                    self.share.get_or_insert_with(|| Share { bytes: 0, of: keeping.in_memory.clone() });
+                share.grow(wanted, keeping.most_in_memory)
+            })
+    }
+
+    /// For all that was announced: it has been counted.
+    fn make_room(&mut self) {
+        let announced = usize::try_from(self.announced).unwrap_or_default();
+        self.memory.reserve_exact(announced.saturating_sub(self.memory.len()));
+        if let Some(first) = self.single.take() {
+            self.memory.extend_from_slice(&first);
+        }
+    }
+}
+
+/// The bytes of a body, counted as long as anything of them is kept.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -77,16 +196,21 @@ mod tests {
 
     use super::*;
 
+    fn keeping(threshold: u64, most_in_memory: u64, dir: &Path) -> Keeping {
+        Keeping { threshold, dir: dir.into(), most_in_memory, in_memory: Arc::default() }
+    }
+
     #[test]
     fn bodies_are_whole_in_memory_and_past_the_threshold_in_a_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let keeping = keeping(4, 1000, dir.path());
         for chunks in
             [&["a"][..], &["ab", "cd"], &["abcd", "e"], &["abcdef"], &["a", "b", "c", "d", "e", "f"]]
         {
             let whole = chunks.concat();
             let mut buffer = BodyBuffer::default();
             for chunk in chunks {
-                buffer.push(Bytes::from_static(chunk.as_bytes()), 4, dir.path()).expect("room");
+                buffer.push(Bytes::from_static(chunk.as_bytes()), &keeping).expect("room");
             }
             let body = buffer.finish();
             assert_eq!(body.len(), whole.len() as u64);
@@ -109,6 +233,58 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_made_is_an_error() {
         let mut buffer = BodyBuffer::default();
-        buffer.push(Bytes::from_static(b"abc"), 2, Path::new("/nonexistent")).expect_err("no such directory");
+        let keeping = keeping(2, 1000, Path::new("/nonexistent"));
+        buffer.push(Bytes::from_static(b"abc"), &keeping).expect_err("no such directory");
+    }
+
+    #[test]
+    fn bodies_in_memory_are_counted_until_the_last_use_of_them() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let keeping = keeping(100_000, 130_000, dir.path());
+        let used = || keeping.in_memory.load(Ordering::Relaxed);
+        let chunk = |length: usize| Bytes::from(vec![b'x'; length]);
+        let mut first = BodyBuffer::expecting(BodyLength::Known(60_000));
+        first.push(chunk(20_000), &keeping).expect("room");
+        assert_eq!(used(), 60_000, "what was announced counts");
+        let room = first.room(40_000, &keeping).expect("in memory");
+        room.extend_from_slice(&chunk(40_000));
+        first.grew(40_000);
+        let mut second = BodyBuffer::expecting(BodyLength::Unknown);
+        for _ in 0..7 {
+            second.push(chunk(10_000), &keeping).expect("room");
+        }
+        assert_eq!(used(), 130_000);
+        second.push(chunk(1), &keeping).expect("a file");
+        assert_eq!(used(), 60_000, "it is in a file now");
+        assert!(matches!(second.finish(), Body::File { length: 70_001, .. }));
+        let mut third = BodyBuffer::expecting(BodyLength::Known(80_000));
+        third.push(chunk(1), &keeping).expect("a file");
+        assert!(third.room(79_999, &keeping).is_none());
+        let mut small = BodyBuffer::default();
+        small.push(chunk(16_384), &keeping).expect("room");
+        assert!(matches!(small.finish(), Body::Memory(_)), "small ones do not count");
+        let Body::Memory(bytes) = first.finish() else { panic!("in memory") };
+        assert_eq!((bytes.len(), used()), (60_000, 60_000));
+        let rest = bytes.slice(59_999..);
+        drop(bytes);
+        assert_eq!(used(), 60_000);
+        drop(rest);
+        assert_eq!(used(), 0);
+    }
+
+    #[test]
+    fn what_is_read_to_its_place_follows_what_was_pushed() {
+        let keeping = keeping(100_000, 100_000, Path::new("/nonexistent"));
+        let mut buffer = BodyBuffer::expecting(BodyLength::Known(50_000));
+        buffer.push(Bytes::from_static(b"begin"), &keeping).expect("room");
+        for (left, count) in [(49_995, 9_995), (40_000, 40_000)] {
+            let room = buffer.room(left, &keeping).expect("in memory");
+            assert!(room.capacity() - room.len() >= count);
+            room.extend_from_slice(&vec![b'x'; count]);
+            buffer.grew(count);
+        }
+        assert!(buffer.room(0, &keeping).is_none());
+        let Body::Memory(bytes) = buffer.finish() else { panic!("in memory") };
+        assert!(bytes.starts_with(b"beginxxx") && bytes.len() == 50_000);
     }
 }

@@ -21,6 +21,9 @@ use super::timers::Timed;
 /// Reads of one turn: then the other connections are looked at first.
 const READS_PER_TURN: usize = 16;
 
+/// Bytes of a body that are read right to their place at once.
+const LONGEST_DIRECT_READ: usize = 1 << 20;
+
 /// After the half-close, the peer has so long to read the response and close (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -177,13 +180,26 @@ impl Connection {
 
     fn read(&mut self, core: &mut Core) {
         let Some(socket) = &mut self.socket else { return };
-        match socket.read(&mut core.read_buffer) {
+        let body = self.protocol.unframed_body().and_then(|(id, left)| {
+            let flight = self.flights.iter_mut().find(|flight| flight.id == id)?;
+            let Step::Collecting(_, body) = &mut flight.step else { return None };
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(LONGEST_DIRECT_READ);
+            Some((body.room(left, &core.keeping)?, most))
+        });
+        let is_body = body.is_some();
+        let (most, read) = match body {
+            Some((room, most)) => (most, socket.append(room, most)),
+            None => (core.read_buffer.len(), socket.read(&mut core.read_buffer)),
+        };
+        match read {
             Ok(Some(0)) => self.on_eof(core),
             Ok(Some(count)) => {
                 core.board.add(Counter::BytesIn, count as u64);
                 // Edge-triggered: a short read has emptied the socket, unless the end of the stream waits behind it.
-                self.readable = count == core.read_buffer.len() || self.half_closed_since.is_some();
-                if self.state == SocketState::Open {
+                self.readable = count == most || self.half_closed_since.is_some();
+                if is_body {
+                    self.body_received(count, core);
+                } else if self.state == SocketState::Open {
                     self.protocol.receive(&core.read_buffer[..count], core.now);
                 }
             }
@@ -193,6 +209,15 @@ impl Connection {
                 self.die(core);
             }
         }
+    }
+
+    /// So many bytes of a body have been read right to their place.
+    fn body_received(&mut self, count: usize, core: &Core) {
+        let Some((id, _)) = self.protocol.unframed_body() else { return };
+        if let Some(Flight { step: Step::Collecting(_, body), .. }) = self.flight(id) {
+            body.grew(count);
+        }
+        self.protocol.body_received(count as u64, core.now);
     }
 
     fn on_eof(&mut self, core: &mut Core) {

@@ -15,6 +15,7 @@ use crate::protocol::{Limits, RequestId, ResponseHead, http1};
 use crate::scoreboard::Scoreboard;
 
 use super::access_log::AccessLog;
+use super::body::Keeping;
 use super::flight::Job;
 use super::hand_off::{Drain, HandOff};
 use super::keyed::Key;
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub unique_ids: UniqueIds,
     pub registry: Registry,
     pub scripts: Scripts,
+    pub keeping: Keeping,
     pub timers: Timers,
     pub access_log: AccessLog,
     /// Complete requests for the application threads: who has waited longest is first.
@@ -85,6 +87,7 @@ impl Core {
             gateway: Arc::new(Gateway::new(&config)),
             unique_ids: UniqueIds::new(random_start()),
             scripts: Scripts::new(config.cgi.clone(), header_limits),
+            keeping: Keeping::new(&config.limits),
             config,
             registry,
             timers: Timers::default(),

@@ -56,7 +56,8 @@ impl Connection {
         }
         match route {
             Route::Application(index) => {
-                let collecting = Step::Collecting(Awaiting::Application(index), BodyBuffer::default());
+                let collecting =
+                    Step::Collecting(Awaiting::Application(index), BodyBuffer::expecting(length));
                 self.set_step(id, collecting);
             }
             Route::Static(target) => {
@@ -178,9 +179,7 @@ impl Connection {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) else { return };
         flight.told.bytes_in += chunk.len() as u64;
         let kept = match &mut flight.step {
-            Step::Collecting(_, body) | Step::ScriptQueued(_, body, _) => {
-                body.push(chunk, limits.spool_threshold_bytes, &limits.spool_dir)
-            }
+            Step::Collecting(_, body) | Step::ScriptQueued(_, body, _) => body.push(chunk, &core.keeping),
             Step::Script(key) => {
                 core.scripts.feed_chunk(*key, chunk);
                 core.pump.push_back(*key);

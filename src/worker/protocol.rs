@@ -48,6 +48,21 @@ impl Protocol {
         either!(self, connection => connection.receive(bytes, now))
     }
 
+    /// The request whose body comes next from the peer, byte by byte without any framing, and how much of it. Who reads so
+    /// many bytes or less to elsewhere than [`receive`](Self::receive) tells [`body_received`](Self::body_received).
+    pub fn unframed_body(&self) -> Option<(RequestId, u64)> {
+        match self {
+            Protocol::Http(connection) => connection.unframed_body(),
+            Protocol::FastCgi(_) => None,
+        }
+    }
+
+    pub fn body_received(&mut self, count: u64, now: Instant) {
+        if let Protocol::Http(connection) = self {
+            connection.body_received(count, now);
+        }
+    }
+
     pub fn receive_eof(&mut self) {
         either!(self, connection => connection.receive_eof())
     }

@@ -98,6 +98,18 @@ impl Socket {
         }
     }
 
+    /// The same to the end of `buffer`, as far as it has room.
+    pub fn append(&mut self, buffer: &mut Vec<u8>, most: usize) -> io::Result<Option<usize>> {
+        loop {
+            return match sys::append(self.as_fd(), buffer, most) {
+                Ok(count) => Ok(Some(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
     /// Writes what waits, as far as the peer takes it.
     pub fn write_output(&mut self, output: &mut Output) -> io::Result<Written> {
         let mut file_bytes = 0;

@@ -138,6 +138,29 @@ fn a_spool_folder_that_can_not_be_written_costs_one_request() {
 }
 
 #[test]
+fn bodies_go_to_a_file_when_all_of_them_fill_the_memory() {
+    let forkhorn = Forkhorn::new().wsgi("probe.py").both().args(["--body-memory", "500000"]);
+    let spool = forkhorn.folder.folder("spool");
+    let forkhorn = forkhorn.arg("--spool-dir").arg(&spool).start();
+    let body = vec![b'x'; 400_000];
+    let length = |sent: usize| forkhorn.request("POST", "/length", &[], &body[..sent]);
+    assert_eq!(length(400_000).json()["length"], 400_000);
+    // There is no place for a file any more: what still is answered lies in memory.
+    std::fs::remove_dir(&spool).expect("an empty folder");
+    let bytes = request_bytes("POST", "/length", &[], &body);
+    let (most, last) = bytes.split_at(bytes.len() - 1);
+    let mut first = forkhorn.connect();
+    first.send(most);
+    wait_until("no second body has room", || length(200_000).status == 503);
+    let answer = forkhorn.fcgi(&Request::new("POST", "/length").body(body[..200_000].to_vec()));
+    assert_eq!(answer.response().status, 503);
+    assert_eq!(length(16_000).json()["length"], 16_000);
+    first.send(last);
+    assert_eq!(first.read_response().json()["length"], 400_000);
+    wait_until("it has room again", || length(400_000).status == 200);
+}
+
+#[test]
 fn connections_over_the_limit_wait_for_their_turn() {
     let forkhorn = Forkhorn::new().wsgi("probe.py").args(["--max-connections", "5"]).start();
     let mut held: Vec<Connection> = (0..5).map(|_| forkhorn.connect()).collect();

@@ -55,6 +55,11 @@ impl Input {
         }
     }
 
+    /// `count` bytes that followed were read elsewhere; nothing is unread.
+    pub fn pass(&mut self, count: u64) {
+        self.offset += count;
+    }
+
     /// Consumes up to `count` bytes and hands them out.
     pub fn take(&mut self, count: usize) -> Bytes {
         let count = count.min(self.len());

@@ -166,6 +166,30 @@ impl Connection {
         self.input.push(bytes);
     }
 
+    /// The request of which all that is unread are bytes of its body, without framing, and how many are to come. They need
+    /// not pass through here: see [`body_received`](Self::body_received).
+    pub fn unframed_body(&self) -> Option<(RequestId, u64)> {
+        match &self.reading {
+            Reading::Body(Body::Known { left }) if *left > 0 && self.input.is_empty() => {
+                Some((self.id, *left))
+            }
+            _ => None,
+        }
+    }
+
+    /// `count` bytes of [`unframed_body`](Self::unframed_body) have come to the caller by another way. They come as no
+    /// event; the end of the body does.
+    pub fn body_received(&mut self, count: u64, now: Instant) {
+        if let Reading::Body(Body::Known { left }) = &mut self.reading {
+            *left = left.saturating_sub(count);
+            self.input.pass(count);
+            self.since = now;
+            self.received_at = now;
+            self.expectation = Expectation::None;
+            self.starved = false;
+        }
+    }
+
     /// The peer will send no more; what that means for the request under way, `poll_event` tells. A request that is
     /// complete is still answered: clients may half-close.
     pub fn receive_eof(&mut self) {
