@@ -6,7 +6,7 @@ use super::load::under_load;
 use super::worker_pid;
 use crate::support::fastcgi::Request;
 use crate::support::http::request_bytes;
-use crate::support::process::process;
+use crate::support::process::{descriptor_count, process, status_line, wait_for_descriptors};
 use crate::support::{Forkhorn, Running, wait_until};
 
 fn version(number: u32) -> String {
@@ -78,6 +78,82 @@ fn reloads_under_load_fail_no_request() {
     });
     assert!(answered > 20, "{answered}");
     wait_until("old processes are gone", || forkhorn.family().len() <= 3);
+}
+
+/// What the log tells of a generation's workers.
+fn ready(slot: u16, generation: u32) -> String {
+    format!("worker {slot} generation {generation} ready")
+}
+
+#[test]
+fn a_reload_has_no_more_workers_at_once_than_its_surge_allows() {
+    for (surge, most) in [("25%", 5), ("2", 6)] {
+        let forkhorn =
+            Forkhorn::new().code(&version(1)).workers(4).both().args(["--max-surge", surge]).start();
+        under_load(&forkhorn, 4, || {
+            forkhorn.signal(Signal::SIGHUP);
+            forkhorn.wait_for_log("generation 1 serves, generation 0 drains");
+        });
+        let (mut workers, mut highest) = (0, 0);
+        wait_until("old processes are gone", || forkhorn.server.log.count("generation 0 * has left") == 5);
+        for line in forkhorn.server.log.text().lines().filter(|line| line.contains(" worker ")) {
+            workers += i32::from(line.contains(" ready, pid ")) - i32::from(line.ends_with(" has left"));
+            highest = highest.max(workers);
+        }
+        assert!((5..=most).contains(&highest), "--max-surge {surge}: {highest}");
+        assert_eq!(workers, 4);
+    }
+}
+
+#[test]
+fn a_reload_whose_second_worker_does_not_start_goes_back_to_the_old_code() {
+    let forkhorn = versioned("auto", 3);
+    let marks = forkhorn.folder.folder("marks");
+    let dies = format!(
+        "import os\n\
+         def after():\n\
+         \x20   mark = '{}/%d'\n\
+         \x20   number = len(os.listdir('{}'))\n\
+         \x20   open(mark % number, 'w').close()\n\
+         \x20   if number: os._exit(1)\n\
+         os.register_at_fork(after_in_child=after)\n{}",
+        marks.display(),
+        marks.display(),
+        version(2)
+    );
+    under_load(&forkhorn, 4, || {
+        forkhorn.folder.write("app.py", dies);
+        forkhorn.signal(Signal::SIGHUP);
+        forkhorn.wait_for_log("reload failed, generation 0 takes over again: ");
+        wait_until("the new code is gone", || forkhorn.family().len() <= 4);
+    });
+    assert!((0..6).all(|_| forkhorn.get("/").text() == "version 1"));
+    // The next code gets in, as another generation.
+    forkhorn.folder.write("app.py", version(3));
+    forkhorn.signal(Signal::SIGHUP);
+    forkhorn.wait_for_log(&ready(2, 2));
+    wait_until("the good code answers", || forkhorn.get("/").text() == "version 3");
+}
+
+#[test]
+fn reloads_leave_nothing_behind() {
+    let forkhorn = versioned("auto", 2);
+    let memory = |pid: i32| status_line(pid, "VmRSS")[0].parse::<u64>().expect("kilobytes");
+    let mut before = None;
+    under_load(&forkhorn, 2, || {
+        for generation in 1..=12 {
+            forkhorn.signal(Signal::SIGHUP);
+            forkhorn.wait_for_log(&format!("generation {generation} serves"));
+            wait_until("old processes are gone", || forkhorn.family().len() <= 3);
+            if generation == 4 {
+                before = Some((descriptor_count(forkhorn.pid()), memory(forkhorn.pid())));
+            }
+        }
+    });
+    let (open, kilobytes) = before.expect("a fourth generation");
+    wait_for_descriptors(forkhorn.pid(), open);
+    let grown = memory(forkhorn.pid()).saturating_sub(kilobytes);
+    assert!(grown <= 512, "the master has grown by {grown} kB in 8 reloads");
 }
 
 #[test]
