@@ -27,17 +27,22 @@ fn a_pool_grows_under_load_and_shrinks_afterwards_and_no_request_fails() {
         let template = usize::from(preload == "auto");
         let forkhorn = Forkhorn::new().code(SLEEPING).pool("1..3").both();
         let forkhorn = forkhorn.args(["--preload", preload, "--worker-idle-timeout", "0.5"]).start();
+        let mut kept = Vec::new();
         let answered = under_load(&forkhorn, 6, || {
             wait_until("the pool is at its limit", || processes(&forkhorn) >= template + 3);
+            kept.extend((0..8).map(|_| forkhorn.connect()));
+            assert!(kept.iter_mut().all(|client| client.get("/").status == 200));
         });
         assert!(answered > 6, "{answered}");
-        // A client that keeps its connection, and asks from time to time, follows it to the last worker.
-        let mut kept = forkhorn.connect();
+        // Clients that keep their connections, and ask from time to time, follow it to the last worker.
         wait_until("the pool is small again", || {
-            assert_eq!(kept.get("/").status, 200);
+            for client in &mut kept {
+                let response = client.get("/");
+                assert_eq!((response.status, response.field("Connection")), (200, None));
+            }
             processes(&forkhorn) <= template + 1
         });
-        assert_eq!(kept.get("/").status, 200);
+        assert!(kept.iter_mut().all(|client| client.get("/").status == 200));
     }
 }
 
