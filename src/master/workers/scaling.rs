@@ -167,7 +167,7 @@ impl Workers {
             }
             None => {
                 self.scaling.step = 1;
-                self.shrink(load, now);
+                self.shrink(load, serving, now);
                 if self.scaling.busy < 0.01 && self.wanted == self.pool().min && self.wanted > 0 {
                     self.scaling.look_at = Some(now + IDLE_LOOK_EVERY);
                 }
@@ -203,12 +203,14 @@ impl Workers {
         self.scaling.may_grow_at = Some(now + PAUSE);
     }
 
-    fn shrink(&mut self, load: Load, now: Instant) {
+    fn shrink(&mut self, load: Load, serving: u16, now: Instant) {
         let fewer = self.wanted.saturating_sub(1);
         let is_calm = match fewer {
             0 => !load.is_used && load.busy == 0.0,
             _ => self.scaling.busy <= CALM * f64::from(fewer) && load.idle > self.settings.spare_workers,
         };
+        // Those that are not ready yet may be needed once they are: calm means nothing before.
+        let is_calm = is_calm && serving >= self.wanted;
         if !is_calm || self.wanted <= self.pool().min || self.is_reloading() {
             self.scaling.calm_since = None;
             return;

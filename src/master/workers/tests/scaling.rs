@@ -148,6 +148,15 @@ fn a_pool_that_may_be_empty_sleeps_when_nobody_asks_and_wakes_when_somebody_does
 }
 
 #[test]
+fn a_worker_that_takes_long_to_load_is_not_taken_away_meanwhile() {
+    let (mut stage, _) = Stage::with(pool(0, 4));
+    assert_eq!(stage.under(QUIET, 29 * SECOND), NOTHING);
+    stage.says("w0.0", ToMaster::Ready);
+    assert_eq!(stage.under(QUIET, 9 * SECOND), NOTHING, "and has its time then");
+    assert_eq!(stage.under(QUIET, 2 * SECOND), ["Drain w0.0"]);
+}
+
+#[test]
 fn a_pool_that_sleeps_proves_new_code_at_a_reload() {
     let mut stage = Stage::serving_with(Settings { pool: PoolSize { min: 0, max: 4 }, ..settings(1, true) });
     let done = stage.under(QUIET, 11 * SECOND);
