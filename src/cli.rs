@@ -5,16 +5,19 @@
 mod cgi;
 mod control;
 
+mod counts;
+
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub use cgi::CgiOptions;
 pub use control::{ControlOptions, StatusCommand, StatusOptions, StopCommand};
+
+pub use counts::{PoolSize, Surge};
 
 /// Answers web requests with programs: CGI scripts, and WSGI applications held in memory
 #[derive(Debug, Parser)]
@@ -63,74 +66,6 @@ pub enum ScriptStderr {
     Log,
     /// Also to the web server, as FCGI_STDERR records
     Fastcgi,
-}
-
-/// How many workers there are: `4`, or as many as are needed within limits: `2..16`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PoolSize {
-    pub min: u16,
-    pub max: u16,
-}
-
-impl PoolSize {
-    const MOST: u16 = 4096;
-
-    pub fn fixed(count: u16) -> Self {
-        PoolSize { min: count, max: count }
-    }
-
-    pub fn is_fixed(self) -> bool {
-        self.min == self.max
-    }
-}
-
-impl FromStr for PoolSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.trim().parse::<u16>().ok().filter(|number| *number <= Self::MOST);
-        let size = match text.split_once("..") {
-            None => number(text).map(PoolSize::fixed),
-            Some((min, max)) => number(min).zip(number(max)).map(|(min, max)| PoolSize { min, max }),
-        };
-        match size {
-            None => Err(format!("expected a number up to {}, or two such as 2..16", Self::MOST)),
-            Some(size) if size.max == 0 => Err("without a worker nobody answers".to_owned()),
-            Some(size) if size.min > size.max => Err("the first number is the smaller one".to_owned()),
-            Some(size) => Ok(size),
-        }
-    }
-}
-
-/// Workers beyond those that are wanted, during a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Surge {
-    Count(u16),
-    Percent(u16),
-}
-
-impl Surge {
-    /// For so many workers: at least one.
-    pub fn of(self, workers: u16) -> usize {
-        let surge = match self {
-            Surge::Count(count) => count.into(),
-            Surge::Percent(percent) => (usize::from(workers) * usize::from(percent)).div_ceil(100),
-        };
-        surge.max(1)
-    }
-}
-
-impl FromStr for Surge {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, surge): (&str, fn(u16) -> Surge) = match text.strip_suffix('%') {
-            Some(percent) => (percent, Surge::Percent),
-            None => (text, Surge::Count),
-        };
-        let number = number.parse().ok().filter(|number| *number > 0).map(surge);
-        number.ok_or_else(|| "expected a number of workers, or a percentage like 25%".to_owned())
-    }
 }
 
 #[derive(Debug, Args)]
