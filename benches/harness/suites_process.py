@@ -168,7 +168,7 @@ MEMORY_SUITE = Suite(
     higher_is_better=False,
     cases=[Case(peer, DJANGO) for peer in (peers.FORKHORN_WARMED_UP, *POOLS, peers.GRANIAN)],
     measure=memory,
-    rounds=2,
+    rounds=1,
     compare=[("further", "peer"), (f"pss_{MEMORY_WORKERS[-1]}", "peer")],
 )
 
