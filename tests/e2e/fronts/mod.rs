@@ -122,6 +122,12 @@ pub struct Fronted {
 /// Starts a way; `options` are for a forkhorn that is started beside it.
 #[track_caller]
 pub fn fronted(way: Way, options: &[&str]) -> Fronted {
+    fronted_by(way, &way.configuration(), options)
+}
+
+/// The same with a configuration of its own.
+#[track_caller]
+pub fn fronted_by(way: Way, configuration: &str, options: &[&str]) -> Fronted {
     let site = Site::bare();
     let forkhorn = match way {
         Way::ModFcgid => {
@@ -133,7 +139,7 @@ pub fn fronted(way: Way, options: &[&str]) -> Fronted {
         }
         _ => Some(behind(&site, options)),
     };
-    site.write("front.conf", &way.configuration());
+    site.write("front.conf", configuration);
     let front = site.front(way.command());
     Fronted { front, forkhorn, site }
 }

@@ -112,6 +112,19 @@ fn a_signal_interrupts_the_wait_of_an_application_that_has_taken_the_wakeup_desc
 }
 
 #[test]
+fn an_event_loop_of_asyncio_within_a_request_handles_its_signals_and_leaves_the_others_working() {
+    let application = Application::start(&[]);
+    for _ in 0..3 {
+        assert_eq!(application.forkhorn.get("/asyncio").text(), "handled");
+    }
+    wait_until("the handler runs", || {
+        // As above: the loop does not give the descriptor back that it has found.
+        kill(Pid::from_raw(application.worker), Signal::SIGUSR1).expect("it is alive");
+        application.count(&format!("SIGUSR1 in {}", application.worker)) > 0
+    });
+}
+
+#[test]
 fn a_process_that_the_application_forks_does_not_wake_the_worker() {
     let application = Application::start(&[]);
     assert_eq!(application.forkhorn.get("/fork").text(), "-1");
