@@ -134,12 +134,12 @@ fn a_client_that_closes_its_sending_side_with_its_request_is_answered() {
 fn waiting_for_a_slow_reader_does_not_count_in_the_timeout() {
     let worker = one_worker(&["--timeout", "0.2", "--max-output", "65536"]);
     let mut slow = worker.connect();
-    slow.write_all(b"GET /stream HTTP/1.0\r\n\r\n").expect("taken");
+    slow.write_all(b"GET /flood HTTP/1.0\r\n\r\n").expect("taken");
     std::io::Read::read_exact(&mut slow, &mut [0]).expect("the answer begins");
     after(Duration::from_millis(600));
     let mut rest = Vec::new();
     std::io::Read::read_to_end(&mut slow, &mut rest).expect("the rest");
     let head = rest.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
-    assert_eq!(rest.len() - head - 4, 64 * 64 * 1024);
+    assert_eq!(rest.len() - head - 4, 1024 * 64 * 1024);
     assert!(worker.get("/next").ends_with("/next"));
 }

@@ -38,8 +38,9 @@ impl Application for TestApplication {
                 let _ = self.gate.lock().expect("no panic").recv();
                 response.finish_with(b"waited");
             }
-            b"/stream" => {
-                for _ in 0..64 {
+            path @ (b"/stream" | b"/flood") => {
+                // A flood is more than the kernel's buffers hold, however large they grow.
+                for _ in 0..if path == b"/flood" { 1024 } else { 64 } {
                     if response.write(&[b'x'; 64 * 1024]) == Flow::Full && response.wait() == Flow::Stop {
                         return;
                     }
