@@ -215,7 +215,8 @@ impl Flight {
     pub fn overdue_at(&self, timeout: Option<Duration>) -> Option<Instant> {
         let counts = !self.gone && self.waits_since.is_none();
         let since = self.running_since.filter(|_| counts)?;
-        since.checked_add(timeout?)?.checked_add(self.waited)
+        let at = since.checked_add(timeout?)?;
+        if self.waited.is_zero() { Some(at) } else { at.checked_add(self.waited) }
     }
 
     /// The same for a time after which the log tells of it, once.

@@ -91,6 +91,10 @@ impl State {
 
     /// Gives the job back if it is still worth running.
     pub(super) fn worth_running(&mut self, job: Job) -> Option<Job> {
+        if job.complete_at == self.core.now {
+            // It has come in this turn, as most do.
+            return Some(job);
+        }
         let waited = self.core.now.saturating_duration_since(job.complete_at);
         if waited < LOOK_AFTER {
             return Some(job);
