@@ -31,6 +31,8 @@ pub enum ToProcess {
     Stop,
     /// Descriptor: the reopened access log.
     AccessLog,
+    /// To a worker that has been silent: answer with Alive.
+    Ping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub enum ToMaster {
     LoadFailed { application: String, report: String, advice: String },
     /// Worker: accepts requests from now on.
     Ready,
+    /// Worker: its loop turns. One answer to each Ping.
+    Alive,
     /// Worker: has taken so many requests that it should be replaced. It goes on serving until it is told to drain.
     WantsReplacement { requests: u64 },
     /// Worker: must be replaced (a request over its time, for one), because of `reason`; it drains by itself.
@@ -108,6 +112,7 @@ impl Message for ToMaster {
                 reason: end_of(reason, LINE_BYTES),
             },
             ToMaster::Loaded
+            | ToMaster::Alive
             | ToMaster::Forked { .. }
             | ToMaster::Ready
             | ToMaster::WantsReplacement { .. } => return None,

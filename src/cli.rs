@@ -346,6 +346,12 @@ pub struct ProcessOptions {
     /// workers that still finish requests count.
     #[arg(long, value_name = "COUNT|PERCENT%", default_value = "25%")]
     pub max_surge: Surge,
+    /// Time without a sign of life after which a worker is ended and replaced, in seconds; 0 for no limit
+    ///
+    /// The master asks workers that have been silent for half of it. A busy application is no silence: the worker answers
+    /// nevertheless. One that is stopped, or hangs in the kernel, does not.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub heartbeat_timeout: f64,
     /// User that workers and scripts run as; needs root
     ///
     /// A name, or the number of a user that the system knows. Applications are loaded as this user, with its HOME, USER and

@@ -95,6 +95,8 @@ pub struct ProcessConfig {
     pub umask: Option<u32>,
     pub pid_file: Option<PathBuf>,
     pub upgrade_timeout: Duration,
+    /// `None`: workers are not asked for signs of life.
+    pub heartbeat_timeout: Option<Duration>,
 }
 
 /// When a worker has served enough. `None`: never for this reason.

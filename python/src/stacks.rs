@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
+use forkhorn::sys::LOG_STACKS_OFFSET;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -36,7 +37,11 @@ impl Stacks {
         options.set_item("file", file.as_raw_fd())?;
         options.set_item("all_threads", true)?;
         options.set_item("chain", false)?;
-        py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
+        let faulthandler = py.import("faulthandler")?;
+        faulthandler.call_method("register", (signal,), Some(&options))?;
+        // And for the master, which asks a worker that gives no sign of life: to the log.
+        options.set_item("file", libc::STDERR_FILENO)?;
+        faulthandler.call_method("register", (libc::SIGRTMIN() + LOG_STACKS_OFFSET,), Some(&options))?;
         Ok(Stacks { file: Mutex::new(file), signal })
     }
 

@@ -185,6 +185,8 @@ fn serve_forks(
             }
             ToProcess::AccessLog => start.access_log = descriptors.pop(),
             ToProcess::Drain { .. } | ToProcess::Stop => return Ok(End::Exit(WorkerExit::Done)),
+            // Templates are not asked.
+            ToProcess::Ping => {}
             ToProcess::Start { .. } => log::error!("a second start for one template"),
         }
     }

@@ -337,6 +337,7 @@ fn processes(options: ProcessOptions) -> Result<ProcessConfig, StartupError> {
         identity: identity(options.user.as_deref(), options.group.as_deref())?,
         umask: options.umask.map(|mask| octal("--umask", &mask, 0o777)).transpose()?,
         pid_file: options.pid_file.map(|path| absolute("--pid-file", &path)).transpose()?,
+        heartbeat_timeout: optional_seconds("--heartbeat-timeout", options.heartbeat_timeout)?,
         upgrade_timeout: seconds("--upgrade-timeout", options.upgrade_timeout)?,
     })
 }

@@ -12,7 +12,9 @@ mod access_log;
 mod boards;
 pub(crate) mod bridge;
 mod control;
+mod deaths;
 mod descriptor_limit;
+mod heartbeat;
 mod load;
 mod notify;
 mod pid_file;
@@ -24,6 +26,7 @@ mod sockets;
 mod spawn;
 mod status;
 mod upgrade;
+mod vitals;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,9 +43,11 @@ use crate::channel::{Channel, ChannelError, Role, ToMaster, ToProcess};
 use crate::config::{Config, Source, StartupError};
 use crate::hand_off::HandOffQueue;
 use crate::process::{process_memory, resident_bytes};
-use crate::scoreboard::{Layout, RequestView};
+use crate::scoreboard::Layout;
 use crate::{logger, sys};
 use boards::Boards;
+use deaths::Deaths;
+use heartbeat::Heartbeats;
 use load::{Capacity, LoadMeter};
 use notify::Notifier;
 use pid_file::PidFile;
@@ -87,6 +92,8 @@ struct Master {
     notifier: Notifier,
     hand_off: HandOffQueue,
     boards: Boards,
+    hearts: Heartbeats,
+    deaths: Deaths,
     load: LoadMeter,
     sentry: Sentry,
     status: StatusServer,
@@ -163,6 +170,8 @@ impl Master {
             notifier,
             hand_off,
             boards: Boards::default(),
+            hearts: Heartbeats::default(),
+            deaths: Deaths::new(),
             load: LoadMeter::default(),
             sentry: Sentry::default(),
             status,
@@ -195,7 +204,8 @@ impl Master {
             let mut somebody_came = false;
             for event in &events {
                 match event.token() {
-                    SIGNALS => {}
+                    // Looked at in each turn.
+                    SIGNALS | UPGRADE => {}
                     sentry::SOMEBODY => somebody_came = true,
                     token if StatusServer::owns(token) => self.status.on_event(token, Instant::now()),
                     token => self.unread.extend(u32::try_from(token.0).map(ProcessId)),
@@ -213,6 +223,7 @@ impl Master {
                 let actions = self.workers.wake(Instant::now());
                 self.act(actions, &mut end);
             }
+            self.listen_to_hearts(&mut end);
             self.advance_upgrade();
             let followed = std::mem::take(&mut self.followed);
             self.act(followed, &mut end);
@@ -227,7 +238,7 @@ impl Master {
     fn deadline(&self) -> Option<Instant> {
         let successor = self.successor.as_ref().and_then(Successor::deadline);
         let own = [self.workers.deadline(), self.notifier.deadline(), self.status.deadline()];
-        own.into_iter().chain([successor]).flatten().min()
+        own.into_iter().chain([self.hearts.deadline(), successor]).flatten().min()
     }
 
     /// After each turn: forgets what belongs to nobody any more, and says how things are.
@@ -299,20 +310,10 @@ impl Master {
             if self.successor_ended(pid, &workers::describe(status)) {
                 continue;
             }
-            self.log_unfinished(pid);
+            self.log_death(pid, status);
             let actions = self.workers.on_exit(pid, status, Instant::now());
             self.act(actions, end);
         }
-    }
-
-    /// A worker has ended: which requests it has taken with it.
-    fn log_unfinished(&mut self, pid: i32) {
-        let board = self.workers.id_of(pid).and_then(|id| self.boards.of(id));
-        let Some(unfinished) = board.map(|board| board.running()).filter(|all| !all.is_empty()) else {
-            return;
-        };
-        let all: Vec<_> = unfinished.iter().map(RequestView::describe).collect();
-        log::error!("process {pid} has ended in the middle of: {}", all.join(", "));
     }
 
     /// Reads what templates and workers have sent.
@@ -333,6 +334,7 @@ impl Master {
                         let is_child = sys::is_child(pid);
                         self.workers.on_forked(id, ForkReport { slot, generation, pid, is_child }, now)
                     }
+                    Ok(Some((ToMaster::Alive, _))) => self.on_alive(id, now),
                     Ok(Some((message, _))) => self.workers.on_message(id, message, now),
                     Err(ChannelError::Closed) => self.workers.on_closed(id, now),
                     Err(error) => self.workers.on_misbehaviour(id, &error.to_string(), now),
@@ -371,7 +373,10 @@ impl Master {
                         queue.extend(self.workers.on_memory(id, bytes, Instant::now()));
                     }
                 }
-                Action::Kill { pid, signal } => kill(pid, signal),
+                Action::Kill { pid, signal } => {
+                    self.deaths.note_kill(pid);
+                    kill(pid, signal);
+                }
                 Action::Forget(id) => self.forget(id),
                 Action::Configure { generation } => queue.extend(self.configure(generation)),
                 Action::ReloadEnded { number, result } => self.tell_reload_ended(number, &result),

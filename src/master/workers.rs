@@ -13,6 +13,7 @@ mod process;
 mod recycle;
 mod reload;
 mod scaling;
+mod silence;
 mod slots;
 mod stop;
 mod summary;

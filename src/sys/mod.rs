@@ -10,6 +10,7 @@ mod heap;
 mod shared_words;
 mod signals;
 pub(crate) mod spawn;
+mod state;
 mod wait;
 
 pub(crate) use append::append;
@@ -23,6 +24,8 @@ pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker, try_in_copy};
 pub use heap::return_free_memory;
 pub(crate) use shared_words::{SharedWords, sealed_memory};
-pub(crate) use signals::{heed_children, survive_file_size_limit};
+pub use signals::LOG_STACKS_OFFSET;
+pub(crate) use signals::{ask_for_stacks, heed_children, survive_file_size_limit};
 pub(crate) use spawn::{open_pidfd as pidfd, set_nonblocking};
+pub(crate) use state::process_state;
 pub(crate) use wait::{ended_child, is_child, reap};

@@ -1,6 +1,6 @@
 //! Dispositions that can't be left as the parent set them.
 
-#![allow(unsafe_code, reason = "signal(2)")]
+#![allow(unsafe_code, reason = "signal(2), kill(2) with a real-time signal")]
 
 use std::io;
 
@@ -12,6 +12,15 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Real-time signal, counted from SIGRTMIN, at which the bridge has the interpreter write all Python stacks to the log.
+pub const LOG_STACKS_OFFSET: i32 = 12;
+
+/// Asks a worker with an interpreter in it, a child that has not been reaped, for its stacks.
+pub(crate) fn ask_for_stacks(pid: i32) {
+    // SAFETY: the call takes numbers only. `pid` is a child, so that the number is not another's.
+    unsafe { libc::kill(pid, libc::SIGRTMIN() + LOG_STACKS_OFFSET) };
 }
 
 /// Takes back an inherited SIG_IGN of SIGCHLD, with which the kernel would reap children unseen.

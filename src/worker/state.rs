@@ -294,6 +294,11 @@ impl State {
                         self.core.access_log.reopen(file);
                     }
                 }
+                Ok(Some((ToProcess::Ping, _))) => {
+                    if let Err(error) = self.channel.send(&ToMaster::Alive, &[]) {
+                        log::debug!("the master can't be answered: {error}");
+                    }
+                }
                 Ok(Some((other, _))) => {
                     log::warn!("the master sent a message that is not for a worker: {other:?}")
                 }

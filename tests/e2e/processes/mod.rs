@@ -1,6 +1,7 @@
 //! Master, template and workers: who is started when, who is told what, who may run as whom.
 
 mod configuration;
+mod deaths;
 mod faults;
 mod identity;
 mod listeners;
