@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-pub use cgi::CgiOptions;
+pub use cgi::{CgiOptions, ScriptLimitOptions, ScriptStderr};
 pub use control::{ControlOptions, StatusCommand, StatusOptions, StopCommand};
 
 pub use counts::{PoolSize, Surge};
@@ -59,13 +59,13 @@ pub enum Preload {
     Never,
 }
 
-/// Where the standard error output of CGI scripts goes, besides the log
+/// The form of the log
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum ScriptStderr {
-    /// Only to the log
-    Log,
-    /// Also to the web server, as FCGI_STDERR records
-    Fastcgi,
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// An object in each line
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -506,9 +506,12 @@ pub struct LogOptions {
     /// Scripts find the id in UNIQUE_ID in any case, applications if this option is given.
     #[arg(long, value_name = "NAME")]
     pub request_id_header: Option<String>,
-    /// Least severe level that is logged
+    /// Form of the log: lines of text, or an object of JSON in each line
     ///
-    /// The log is standard error.
+    /// The log is standard error. What an application or a library prints there by itself stays as it is.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", env = "FORKHORN_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Least severe level that is logged
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"], env = "FORKHORN_LOG")]
     pub log_level: String,
 }

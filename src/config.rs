@@ -9,6 +9,7 @@ mod env_file;
 mod error;
 mod file;
 mod parse;
+mod script_variables;
 mod source;
 mod warm;
 mod warm_up;
@@ -20,13 +21,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{CgiProgram, PoolSize, Preload, ScriptStderr, Serve, Surge};
+use crate::cli::{CgiProgram, LogFormat, PoolSize, Preload, ScriptStderr, Serve, Surge};
 
 pub use access_log::{AccessLogFormat, Field, NamedField, Piece, Unit};
 pub use address::Address;
 pub use app::{AppSource, AppSpec};
 pub use error::StartupError;
 pub(crate) use parse::control_beside;
+pub use script_variables::{PassedName, is_plain};
 pub use source::{Options, Resolver, Source, SourceError};
 pub use warm_up::WarmUp;
 
@@ -123,12 +125,28 @@ pub struct CgiConfig {
     pub timeout: Option<Duration>,
     pub max_scripts: usize,
     pub max_waiting: usize,
-    /// Added to every script's environment; computed meta-variables win over it.
+    /// Of every script; wins over what the web server sends.
     pub env: Vec<(OsString, OsString)>,
     pub pass_authorization: bool,
+    /// What of the web server's parameters reaches scripts besides what describes the request.
+    pub pass: Vec<PassedName>,
     pub stderr: ScriptStderr,
+    pub limits: ScriptLimits,
     /// `None`: every script starts its interpreter anew.
     pub warm: Option<WarmConfig>,
+}
+
+/// What each process of a script may use; `None`: what the worker itself may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptLimits {
+    pub memory_bytes: Option<u64>,
+    pub cpu_seconds: Option<u64>,
+    /// Of the whole user.
+    pub processes: Option<u64>,
+    pub files: Option<u64>,
+    pub file_bytes: Option<u64>,
+    /// Nicer than the worker by so much.
+    pub nice: u8,
 }
 
 /// Interpreters that stay warm and are copied for each request.
@@ -228,6 +246,7 @@ pub struct Config {
     pub access_log: AccessLogConfig,
     pub access_log_format: AccessLogFormat,
     pub log_level: String,
+    pub log_format: LogFormat,
     /// The meta-variable behind `--request-id-header`.
     pub request_id_variable: Option<String>,
 }

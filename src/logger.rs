@@ -2,6 +2,8 @@
 //!
 //! `2026-11-23T08:00:01.123Z INFO  worker 0 [4711] script: [8c5a52be0e1d6a35] message`
 //!
+//! Or, with `--log-format json`, an object with the same in its members.
+//!
 //! In brackets before the message: the id of the request that it is about. A line names it by a key (`log::error!(request:%
 //! = id; "…")`); what is logged on a thread while an application answers there gets it by itself ([`enter_request`]).
 //!
@@ -13,12 +15,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::LevelFilter;
 use log::kv::Key;
 
+use crate::cli::LogFormat;
+use crate::config::Config;
 use crate::gateway::{IdText, Request, UniqueId};
-use crate::printable::push_printable;
+use crate::printable::{push_json, push_printable};
 
 /// The key by which a record tells its request.
 const REQUEST: &str = "request";
@@ -29,32 +34,40 @@ const CONTINUATION: &str = "  | ";
 /// Which process logs.
 static NAME: RwLock<String> = RwLock::new(String::new());
 
-/// Sets the logger of this process up. `level` is a name of `--log-level`, `name` stands in every line. A second call
-/// changes both.
-pub fn init(level: &str, name: &str) {
+/// In JSON, not as text.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Sets the logger of this process up. `name` stands in every line. A second call changes level, form and name.
+pub fn init(config: &Config, name: &str) {
     rename(name);
     // An error means that there is a logger already: ours, since nothing else sets one.
     let _ = env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
         .write_style(env_logger::WriteStyle::Never)
         .format(|buffer, record| {
-            let line = format_line(
-                &buffer.timestamp_millis().to_string(),
-                record.level(),
-                std::process::id(),
-                area(record.target()),
-                &request_of(record),
-                &record.args().to_string(),
-            );
-            buffer.write_all(line.as_bytes())
+            let message = record.args().to_string();
+            let line = Line {
+                time: &buffer.timestamp_millis().to_string(),
+                level: record.level(),
+                name: &NAME.read().unwrap_or_else(|poisoned| poisoned.into_inner()),
+                pid: std::process::id(),
+                target: area(record.target()),
+                request: &request_of(record),
+                message: message.trim_end_matches('\n'),
+            };
+            match IS_JSON.load(Ordering::Relaxed) {
+                true => buffer.write_all(&line.json()),
+                false => buffer.write_all(line.text().as_bytes()),
+            }
         })
         .try_init();
-    set_level(level);
+    configure(config);
 }
 
-/// From now on this process logs from `level` up.
-pub fn set_level(level: &str) {
-    log::set_max_level(LevelFilter::from_str(level).unwrap_or(LevelFilter::Info));
+/// From now on this process logs from `--log-level` up, in the form of `--log-format`.
+pub fn configure(config: &Config) {
+    log::set_max_level(LevelFilter::from_str(&config.log_level).unwrap_or(LevelFilter::Info));
+    IS_JSON.store(config.log_format == LogFormat::Json, Ordering::Relaxed);
 }
 
 /// The part of forkhorn, or the crate, that speaks: `master` for `forkhorn::master::workers`.
@@ -117,34 +130,102 @@ pub fn printable(message: &str) -> String {
     text
 }
 
-fn format_line(
-    time: &str,
+/// What a record says.
+struct Line<'a> {
+    time: &'a str,
     level: log::Level,
+    name: &'a str,
     pid: u32,
-    target: &str,
-    request: &str,
-    message: &str,
-) -> String {
-    let name = NAME.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut line = String::with_capacity(message.len() + 96);
-    let _ = write!(line, "{time} {level:<5} {name} [{pid}] {target}: ");
-    if !request.is_empty() {
-        let _ = write!(line, "[{request}] ");
-    }
-    for (index, part) in message.trim_end_matches('\n').split('\n').enumerate() {
-        if index > 0 {
-            line.push('\n');
-            line.push_str(CONTINUATION);
+    target: &'a str,
+    /// Empty if it is about none.
+    request: &'a str,
+    message: &'a str,
+}
+
+impl Line<'_> {
+    fn text(&self) -> String {
+        let Line { time, level, name, pid, target, request, message } = self;
+        let mut line = String::with_capacity(message.len() + 96);
+        let _ = write!(line, "{time} {level:<5} {name} [{pid}] {target}: ");
+        if !request.is_empty() {
+            let _ = write!(line, "[{request}] ");
         }
-        push_printable(&mut line, part);
+        for (index, part) in message.split('\n').enumerate() {
+            if index > 0 {
+                line.push('\n');
+                line.push_str(CONTINUATION);
+            }
+            push_printable(&mut line, part);
+        }
+        line.push('\n');
+        line
     }
-    line.push('\n');
-    line
+
+    /// The further lines of a message, a traceback for one, are one text of their own.
+    fn json(&self) -> Vec<u8> {
+        let (message, detail) = self.message.split_once('\n').unwrap_or((self.message, ""));
+        let level = self.level.as_str().to_ascii_lowercase();
+        let mut line = Vec::with_capacity(self.message.len() + 192);
+        for (name, value) in [
+            ("time", self.time),
+            ("level", &level),
+            ("process", self.name),
+            ("target", self.target),
+            ("request_id", self.request),
+            ("message", message),
+            ("detail", detail),
+        ] {
+            if value.is_empty() && name != "message" {
+                continue;
+            }
+            line.push(if line.is_empty() { b'{' } else { b',' });
+            push_json(&mut line, name.as_bytes());
+            line.push(b':');
+            push_json(&mut line, value.as_bytes());
+        }
+        let _ = write!(line, ",\"pid\":{}", self.pid);
+        if let Some(slot) = self.name.strip_prefix("worker ").and_then(|slot| slot.parse::<u16>().ok()) {
+            let _ = write!(line, ",\"worker\":{slot}");
+        }
+        line.extend_from_slice(b"}\n");
+        line
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line<'a>(request: &'a str, message: &'a str) -> Line<'a> {
+        let (name, message) = ("worker 3", message.trim_end_matches('\n'));
+        Line { time: "T", level: log::Level::Info, name, pid: 1, target: "t", request, message }
+    }
+
+    #[test]
+    fn an_object_has_the_same_in_its_members() {
+        for (request, message, expected) in [
+            (
+                "",
+                "ready",
+                r#"{"time":"T","level":"info","process":"worker 3","target":"t","message":"ready","pid":1,"worker":3}"#,
+            ),
+            (
+                "id",
+                "a\nb\n\"c\"\n",
+                r#"{"time":"T","level":"info","process":"worker 3","target":"t","request_id":"id","message":"a","detail":"b\n\"c\"","pid":1,"worker":3}"#,
+            ),
+            (
+                "",
+                "",
+                r#"{"time":"T","level":"info","process":"worker 3","target":"t","message":"","pid":1,"worker":3}"#,
+            ),
+        ] {
+            let read = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).expect("JSON");
+            let made = line(request, message).json();
+            assert_eq!(read(&made), read(expected.as_bytes()));
+            assert_eq!(made.iter().filter(|byte| byte.is_ascii_control()).count(), 1, "one end of a line");
+        }
+    }
 
     #[test]
     fn a_line_names_the_part_that_speaks() {
@@ -161,21 +242,18 @@ mod tests {
     #[test]
     fn a_message_can_not_forge_a_line() {
         for (message, expected) in [
-            ("ready", "T INFO   [1] t: ready\n"),
-            ("a\nb\n", "T INFO   [1] t: a\n  | b\n"),
-            ("a\r\nT ERROR x", "T INFO   [1] t: a\\r\n  | T ERROR x\n"),
-            ("\x1b[2J\t\u{9b}\u{7f}\0é", "T INFO   [1] t: \\u{1b}[2J\t\\u{9b}\\u{7f}\\u{0}é\n"),
+            ("ready", "T INFO  worker 3 [1] t: ready\n"),
+            ("a\nb\n", "T INFO  worker 3 [1] t: a\n  | b\n"),
+            ("a\r\nT ERROR x", "T INFO  worker 3 [1] t: a\\r\n  | T ERROR x\n"),
+            ("\x1b[2J\t\u{9b}\u{7f}\0é", "T INFO  worker 3 [1] t: \\u{1b}[2J\t\\u{9b}\\u{7f}\\u{0}é\n"),
         ] {
-            assert_eq!(format_line("T", log::Level::Info, 1, "t", "", message), expected);
+            assert_eq!(line("", message).text(), expected);
         }
     }
 
     #[test]
     fn a_line_about_a_request_says_which() {
-        assert_eq!(
-            format_line("T", log::Level::Info, 1, "t", "id", "a\nb"),
-            "T INFO   [1] t: [id] a\n  | b\n"
-        );
+        assert_eq!(line("id", "a\nb").text(), "T INFO  worker 3 [1] t: [id] a\n  | b\n");
         let record = |values: &dyn log::kv::Source| {
             request_of(&log::Record::builder().args(format_args!("")).key_values(&values).build())
         };

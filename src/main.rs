@@ -39,7 +39,7 @@ fn finish(result: Result<(), StartupError>) -> ExitCode {
 }
 
 fn serve(config: Config, source: Source) -> Result<(), StartupError> {
-    logger::init(&config.log_level, "master");
+    logger::init(&config, "master");
     master::run(config, source)
 }
 

@@ -149,7 +149,7 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
         Role::Template { generation } => (0, generation, "template".to_owned()),
         Role::Worker { slot, generation } => (slot, generation, worker_name(slot)),
     };
-    logger::init(&config.log_level, &name);
+    logger::init(&config, &name);
     end_on_panic();
     let is_worker = matches!(role, Role::Worker { .. });
     let has_access_log = config.access_log != AccessLogConfig::Off;

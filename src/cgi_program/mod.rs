@@ -124,7 +124,7 @@ impl Program {
     /// `settings` are not those that [`run`] has passed, or a descriptor is missing.
     pub fn take(settings: &[u8]) -> io::Result<(Program, WorkerStart)> {
         let config: Arc<Config> = Arc::new(serde_json::from_slice(settings)?);
-        logger::init(&config.log_level, "cgi");
+        logger::init(&config, "cgi");
         let (stdin, stdout) = (copy(&io::stdin())?, copy(&io::stdout())?);
         nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
         nix::unistd::dup2_stdout(io::stderr())?;

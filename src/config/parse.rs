@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use super::{
     AccessLogConfig, AccessLogFormat, Address, AppSpec, CgiConfig, Config, Identity, LimitConfig,
-    ListenerConfig, ListenerProtocol, Mount, MountTarget, ProcessConfig, PythonConfig, RecyclingConfig,
-    StartupError, TrustConfig, UPGRADE_VARIABLE, env_file,
+    ListenerConfig, ListenerProtocol, Mount, MountTarget, PassedName, ProcessConfig, PythonConfig,
+    RecyclingConfig, ScriptLimits, StartupError, TrustConfig, UPGRADE_VARIABLE, env_file, script_variables,
 };
-use crate::cli::{CgiProgram, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions, Serve};
+use crate::cli::{
+    CgiProgram, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions, ScriptLimitOptions,
+    Serve,
+};
 use crate::protocol::fastcgi::WebServerAddrs;
 
 const DEFAULT_HTTP: &str = "127.0.0.1:8000";
@@ -49,7 +52,9 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
             max_waiting: serve.cgi.cgi_queue as usize,
             env: script_environment(serve.cgi.cgi_env)?,
             pass_authorization: serve.cgi.cgi_pass_authorization,
+            pass: serve.cgi.cgi_pass.iter().map(|name| PassedName::parse(name)).collect::<Result<_, _>>()?,
             stderr: serve.cgi.stderr,
+            limits: script_limits(&serve.cgi.limits)?,
         },
         limits: limits(serve.limits)?,
         trust: TrustConfig {
@@ -64,6 +69,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
             Some(path) => AccessLogConfig::File(absolute("--access-log", &path)?),
         },
         access_log_format: AccessLogFormat::parse(&serve.log.access_log_format)?,
+        log_format: serve.log.log_format,
         log_level: serve.log.log_level,
         request_id_variable: serve.log.request_id_header.as_deref().map(request_id_variable).transpose()?,
     })
@@ -426,12 +432,17 @@ fn web_server_addrs(list: String) -> Result<Option<String>, StartupError> {
 }
 
 fn script_environment(pairs: Vec<OsString>) -> Result<Vec<(OsString, OsString)>, StartupError> {
-    let mut all = Vec::new();
+    let mut all: Vec<(OsString, OsString)> = Vec::new();
     for pair in pairs {
-        match key_value("--cgi-env", &pair)? {
-            Some(found) => all.push(found),
-            None => all.extend(env::var_os(&pair).map(|value| (pair, value))),
-        }
+        let found = match key_value("--cgi-env", &pair)? {
+            Some(found) => Some(found),
+            None => env::var_os(&pair).map(|value| (pair, value)),
+        };
+        let Some((name, value)) = found else { continue };
+        script_variables::check_own(name.as_bytes())?;
+        // The last one counts.
+        all.retain(|(other, _)| *other != name);
+        all.push((name, value));
     }
     Ok(all)
 }
@@ -458,6 +469,27 @@ fn request_id_variable(field: &str) -> Result<String, StartupError> {
         ))),
         name => Ok(format!("HTTP_{}", name.replace('-', "_").to_ascii_uppercase())),
     }
+}
+
+fn script_limits(options: &ScriptLimitOptions) -> Result<ScriptLimits, StartupError> {
+    /// Standard input, output and error, and a script's own file.
+    const FEWEST_FILES: u32 = 4;
+    const MIB: u64 = 1024 * 1024;
+    let some = |number: u32| (number > 0).then_some(u64::from(number));
+    if (1..FEWEST_FILES).contains(&options.cgi_limit_files) {
+        return Err(StartupError::usage(format!(
+            "--cgi-limit-files {}: a script has three open from the start; expected {FEWEST_FILES} or more",
+            options.cgi_limit_files
+        )));
+    }
+    Ok(ScriptLimits {
+        memory_bytes: some(options.cgi_limit_memory).map(|mib| mib * MIB),
+        cpu_seconds: some(options.cgi_limit_cpu),
+        processes: some(options.cgi_limit_processes),
+        files: some(options.cgi_limit_files),
+        file_bytes: some(options.cgi_limit_file_size).map(|mib| mib * MIB),
+        nice: options.cgi_nice,
+    })
 }
 
 /// `None` if there is no equals sign.

@@ -403,7 +403,7 @@ impl Master {
             plan::keep_fixed(&mut config, before);
         }
         let plan = Plan::make(config, self.plans.available())?;
-        logger::set_level(&plan.config.log_level);
+        logger::configure(&plan.config);
         Ok(plan)
     }
 

@@ -1,22 +1,27 @@
-//! Starting a process without a copy of ours: posix_spawn(3), which glibc and musl build on `vfork`, so that neither the
-//! size of the heap nor a Python interpreter in it matters. Also its end: a pidfd, and waitid(2).
+//! Processes that run another program, from their start (`start`) to their end: a pidfd, and waitid(2). Also the pipes to
+//! them.
 //!
 //! Neighbour: `handler::cgi`, which decides what is started and when it is ended.
 
-#![allow(unsafe_code, reason = "posix_spawn, waitid and a write that raises no SIGPIPE have no safe form")]
+#![allow(unsafe_code, reason = "waitid, pidfds and a write that raises no SIGPIPE have no safe form")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+mod start;
+
+pub(crate) use start::limit_cpu;
+
+use std::ffi::{CStr, CString, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, pipe2};
+
+use crate::config::ScriptLimits;
 
 /// What is to be started.
 pub(crate) struct Program<'a> {
@@ -28,6 +33,7 @@ pub(crate) struct Program<'a> {
     /// `NAME=value`, all of it: nothing is inherited.
     pub environment: &'a [CString],
     pub directory: &'a CStr,
+    pub limits: ScriptLimits,
     /// Descriptors 0, 1 and 2 of the process, each above 2 in ours (see [`pipe`]).
     pub standard: [BorrowedFd<'a>; 3],
 }
@@ -49,34 +55,14 @@ pub(crate) enum Exit {
     Unknown,
 }
 
-/// Starts a process: default signals, an empty signal mask, a process group of its own, our umask, and no descriptor but
-/// 0, 1 and 2.
+/// Starts a process: default signals, an empty signal mask, a process group of its own, our umask, no core dumps, and no
+/// descriptor but 0, 1 and 2.
 ///
 /// # Errors
 /// What execve(2), chdir(2) or clone(2) said; the program has not run then.
 pub(crate) fn spawn(program: &Program<'_>) -> io::Result<Child> {
-    let actions = file_actions(program)?;
-    let attributes = attributes()?;
-    let mut argv = vec![program.name.as_ptr().cast_mut()];
-    argv.extend(program.arguments.iter().map(|argument| argument.as_ptr().cast_mut()));
-    argv.push(ptr::null_mut());
-    let mut environment: Vec<*mut c_char> =
-        program.environment.iter().map(|variable| variable.as_ptr().cast_mut()).collect();
-    environment.push(ptr::null_mut());
-    let mut pid = 0;
-    // SAFETY: `path` and both arrays are NUL-terminated and outlive the call, as do the initialised objects behind
-    // `actions` and `attributes`; the strings are not written to, `*mut` is only the C prototype.
-    check(unsafe {
-        libc::posix_spawn(
-            &mut pid,
-            program.path.as_ptr(),
-            &actions.0,
-            &attributes.0,
-            argv.as_ptr(),
-            environment.as_ptr(),
-        )
-    })?;
-    Ok(Child { pid: Pid::from_raw(pid), exit: open_pidfd(pid), cpu_time: None })
+    let pid = start::start(program)?;
+    Ok(Child { pid, exit: open_pidfd(pid.as_raw()), cpu_time: None })
 }
 
 impl Child {
@@ -208,58 +194,6 @@ pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usi
     written
 }
 
-struct FileActions(libc::posix_spawn_file_actions_t);
-
-impl Drop for FileActions {
-    fn drop(&mut self) {
-        // SAFETY: it is made by `file_actions` only, initialised.
-        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
-    }
-}
-
-fn file_actions(program: &Program<'_>) -> io::Result<FileActions> {
-    let mut actions = MaybeUninit::uninit();
-    // SAFETY: valid for writes.
-    check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
-    // SAFETY: the call above succeeded and has initialised it.
-    let mut actions = FileActions(unsafe { actions.assume_init() });
-    for (target, fd) in (0..).zip(program.standard) {
-        // SAFETY: initialised.
-        check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut actions.0, fd.as_raw_fd(), target) })?;
-    }
-    // SAFETY: initialised; the path is NUL-terminated, and copied.
-    check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut actions.0, program.directory.as_ptr()) })?;
-    close_others(&mut actions)?;
-    Ok(actions)
-}
-
-/// Our own descriptors are all closed on exec, but a library of the application may have opened some that are not.
-fn close_others(actions: &mut FileActions) -> io::Result<()> {
-    if let Some(add_close_from) = add_close_from() {
-        // SAFETY: initialised, and the function is what its name says.
-        return check(unsafe { add_close_from(&mut actions.0, 3) });
-    }
-    for fd in inherited_descriptors()? {
-        // SAFETY: initialised.
-        check(unsafe { libc::posix_spawn_file_actions_addclose(&mut actions.0, fd) })?;
-    }
-    Ok(())
-}
-
-type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
-
-/// glibc has it from 2.34 on, musl not yet: looked up, so that one build runs with all of them.
-fn add_close_from() -> Option<AddCloseFrom> {
-    static FOUND: OnceLock<Option<AddCloseFrom>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        // SAFETY: the name is NUL-terminated.
-        let address =
-            unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"posix_spawn_file_actions_addclosefrom_np".as_ptr()) };
-        // SAFETY: null becomes None; any other address is the C library's function of that name and type.
-        unsafe { std::mem::transmute::<*mut c_void, Option<AddCloseFrom>>(address) }
-    })
-}
-
 fn inherited_descriptors() -> io::Result<Vec<RawFd>> {
     let mut inherited = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -278,38 +212,6 @@ fn inherited_descriptors() -> io::Result<Vec<RawFd>> {
     Ok(inherited)
 }
 
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: it is made by `attributes` only, initialised.
-        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
-    }
-}
-
-fn attributes() -> io::Result<Attributes> {
-    const FLAGS: c_int =
-        libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
-    let mut attributes = MaybeUninit::uninit();
-    // SAFETY: valid for writes.
-    check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
-    // SAFETY: the call above succeeded and has initialised it.
-    let mut attributes = Attributes(unsafe { attributes.assume_init() });
-    let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `attributes` is initialised; each set is filled before it is read, and copied.
-    unsafe {
-        check(libc::posix_spawnattr_setflags(&mut attributes.0, FLAGS as libc::c_short))?;
-        // 0: a new group with the process's own number.
-        check(libc::posix_spawnattr_setpgroup(&mut attributes.0, 0))?;
-        // Rust and CPython ignore SIGPIPE; scripts expect its default.
-        libc::sigfillset(signals.as_mut_ptr());
-        check(libc::posix_spawnattr_setsigdefault(&mut attributes.0, signals.as_ptr()))?;
-        libc::sigemptyset(signals.as_mut_ptr());
-        check(libc::posix_spawnattr_setsigmask(&mut attributes.0, signals.as_ptr()))?;
-    }
-    Ok(attributes)
-}
-
 fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
@@ -323,14 +225,6 @@ pub(crate) fn open_pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
         // SAFETY: the kernel has just made this descriptor, nobody else owns it.
         Ok(fd) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => None,
-    }
-}
-
-/// The posix_spawn family returns its error.
-fn check(error: c_int) -> io::Result<()> {
-    match error {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
@@ -365,6 +259,7 @@ mod tests {
             arguments: &[],
             environment: &[],
             directory: c"/",
+            limits: ScriptLimits::default(),
             standard: [input.as_fd(), output.as_fd(), output.as_fd()],
         })
     }

@@ -352,7 +352,8 @@ impl Running {
 
     fn note_listener(&mut self, line: &str) {
         let said = line.split_once("listening on ").map(|(_, said)| said).unwrap_or_default();
-        let mut words = said.split_whitespace();
+        // In an object of JSON, the message ends at a quotation mark.
+        let mut words = said.split([' ', '"']);
         let (Some(protocol), Some(place)) = (words.next(), words.next()) else { return };
         let address = match place.strip_prefix("unix:") {
             Some(path) => Address::Unix(path.into()),

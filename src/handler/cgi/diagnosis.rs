@@ -14,10 +14,11 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::super::HandlerError;
 use super::Script;
+use crate::config::ScriptLimits;
 use crate::printable::printable;
 use crate::sys::spawn::Exit;
 
-/// What posix_spawn's error means for this script.
+/// What the error of its start means for this script.
 pub(super) fn spawn_failure(script: &Script, error: &io::Error) -> HandlerError {
     let path = script.path();
     let (status, cause) = match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
@@ -47,8 +48,16 @@ pub(super) fn spawn_failure(script: &Script, error: &io::Error) -> HandlerError 
 }
 
 /// What else can be told about a script that started and ended without an answer.
-pub(super) fn hint(script: &Script, exit: Option<Exit>, stderr: &[u8]) -> Option<String> {
+pub(super) fn hint(
+    script: &Script,
+    exit: Option<Exit>,
+    stderr: &[u8],
+    limits: &ScriptLimits,
+) -> Option<String> {
     let has = |text: &[u8]| stderr.windows(text.len()).any(|window| window == text);
+    if let Some(option) = reached_limit(exit, &has, limits) {
+        return Some(format!("it may have reached {option}"));
+    }
     if has(b"No module named 'cgi'") || has(b"No module named 'cgitb'") {
         return Some(
             "Python 3.13 has dropped the modules cgi and cgitb; the package legacy-cgi brings them back: pip install \
@@ -65,6 +74,35 @@ pub(super) fn hint(script: &Script, exit: Option<Exit>, stderr: &[u8]) -> Option
         return Some(carriage_return(script.path(), &line));
     }
     None
+}
+
+/// The option whose limit has ended the script, as far as a signal or its own words tell.
+fn reached_limit(
+    exit: Option<Exit>,
+    has: &impl Fn(&[u8]) -> bool,
+    limits: &ScriptLimits,
+) -> Option<&'static str> {
+    let says = |texts: &[&[u8]]| texts.iter().any(|text| has(text));
+    // What the C library, shells, Perl and Python say.
+    const MEMORY: [&[u8]; 6] = [
+        b"Cannot allocate memory",
+        b"MemoryError",
+        b"Out of memory",
+        b"out of memory",
+        b"memory exhausted",
+        b"failed to map segment",
+    ];
+    match exit {
+        Some(Exit::Signal(libc::SIGXCPU)) => Some("--cgi-limit-cpu"),
+        Some(Exit::Signal(libc::SIGXFSZ)) => Some("--cgi-limit-file-size"),
+        _ if limits.memory_bytes.is_some() && says(&MEMORY) => Some("--cgi-limit-memory"),
+        _ if limits.processes.is_some() && says(&[b"Resource temporarily unavailable", b"Cannot fork"]) => {
+            Some("--cgi-limit-processes")
+        }
+        _ if limits.files.is_some() && says(&[b"Too many open files"]) => Some("--cgi-limit-files"),
+        _ if limits.file_bytes.is_some() && says(&[b"File too large"]) => Some("--cgi-limit-file-size"),
+        _ => None,
+    }
 }
 
 /// ENOENT: the script, its directory, its interpreter or its loader.

@@ -75,7 +75,39 @@ fn hints_are_given_only_where_they_fit() {
         (&lf, Exit::Status(1), b"ModuleNotFoundError: No module named 'cgitb'\n", "legacy-cgi"),
         (&lf, Exit::Status(1), b"ModuleNotFoundError: No module named 'cgicc'\n", ""),
     ] {
-        let hint = hint(script, Some(exit), stderr).unwrap_or_default();
+        let hint = hint(script, Some(exit), stderr, &ScriptLimits::default()).unwrap_or_default();
         assert!(hint.contains(expected) && hint.is_empty() == expected.is_empty(), "{hint}, not {expected}");
+    }
+}
+
+#[test]
+fn a_limit_that_was_reached_is_named_if_it_was_set() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let root = directory.path().canonicalize().expect("it exists");
+    fs::write(root.join("x"), "#!/bin/sh\n").expect("can be written");
+    fs::set_permissions(root.join("x"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let script = script(&root, "x");
+    let all = ScriptLimits {
+        memory_bytes: Some(1),
+        cpu_seconds: Some(1),
+        processes: Some(1),
+        files: Some(1),
+        file_bytes: Some(1),
+        nice: 0,
+    };
+    for (exit, stderr, option) in [
+        (Exit::Signal(libc::SIGXCPU), b"".as_slice(), "--cgi-limit-cpu"),
+        (Exit::Signal(libc::SIGXFSZ), b"", "--cgi-limit-file-size"),
+        (Exit::Status(1), b"Out of memory in perl", "--cgi-limit-memory"),
+        (Exit::Status(1), b"MemoryError", "--cgi-limit-memory"),
+        (Exit::Status(2), b"sh: 1: Cannot fork", "--cgi-limit-processes"),
+        (Exit::Status(1), b"OSError: [Errno 24] Too many open files", "--cgi-limit-files"),
+        (Exit::Status(1), b"something else", ""),
+    ] {
+        let named = hint(&script, Some(exit), stderr, &all).unwrap_or_default();
+        assert!(named.contains(option) && named.is_empty() == option.is_empty(), "{named}, not {option}");
+        if let Exit::Status(_) = exit {
+            assert_eq!(hint(&script, Some(exit), stderr, &ScriptLimits::default()), None);
+        }
     }
 }

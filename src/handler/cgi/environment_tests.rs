@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::ScriptStderr;
+use crate::config::{PassedName, ScriptLimits};
 
 fn config(env: &[(&str, &str)]) -> CgiConfig {
     CgiConfig {
@@ -10,6 +11,8 @@ fn config(env: &[(&str, &str)]) -> CgiConfig {
         pass_authorization: false,
         stderr: ScriptStderr::Log,
         warm: None,
+        pass: Vec::new(),
+        limits: ScriptLimits::default(),
     }
 }
 
@@ -50,7 +53,7 @@ fn empty_request_has_what_scripts_rely_on_and_nothing_of_ours() {
 }
 
 #[test]
-fn meta_variables_and_harmless_parameters_reach_the_script() {
+fn meta_variables_reach_the_script() {
     for name in [
         "AUTH_TYPE",
         "CONTENT_TYPE",
@@ -80,15 +83,23 @@ fn meta_variables_and_harmless_parameters_reach_the_script() {
         "SSL_CLIENT_S_DN",
         "SSL_PROTOCOL",
         "UNIQUE_ID",
-        "APP_ENV",
-        "app_env",
-        "DATABASE_URL",
-        "GEOIP_COUNTRY",
-        "GIT_PROJECT_ROOT",
-        "GIT_HTTP_EXPORT_ALL",
     ] {
         assert_eq!(names(&[(name, "x")], &config(&[])), [name]);
     }
+}
+
+#[test]
+fn other_parameters_reach_the_script_only_if_they_are_named() {
+    let whole = |name: &str| PassedName::Whole(name.to_owned());
+    let begin = |name: &str| PassedName::Beginning(name.to_owned());
+    let passing = |pass: Vec<PassedName>| CgiConfig { pass, ..config(&[]) };
+    for name in ["APP_ENV", "app_env", "DATABASE_URL", "GEOIP_COUNTRY", "GIT_PROJECT_ROOT", "SOME_NEW_THING"]
+    {
+        assert_eq!(names(&[(name, "x")], &config(&[])), [""; 0], "{name}");
+        assert_eq!(names(&[(name, "x")], &passing(vec![whole("OTHER"), whole(name)])), [name]);
+    }
+    let sent = [("APP_ENV", "1"), ("APP_MODE", "2"), ("APP_PATH", "3"), ("OTHER", "4"), ("LD_PRELOAD", "5")];
+    assert_eq!(names(&sent, &passing(vec![begin("APP_"), begin("L")])), ["APP_ENV", "APP_MODE"]);
 }
 
 #[test]
@@ -207,32 +218,34 @@ fn value_is_data_whatever_it_looks_like() {
 }
 
 #[test]
-fn configured_variable_is_added_and_never_overrides_a_computed_one() {
-    let cgi = config(&[
-        ("PERL5LIB", "/srv/perl"),
-        ("PATH", "/opt/bin"),
-        ("APP_ENV", "from the command line"),
-        ("http_proxy", "http://proxy"),
-        ("REMOTE_USER", "admin"),
-        ("HTTP_PROXY", "http://proxy"),
-        ("HTTP_COOKIE", "a=b"),
-        ("QUERY_STRING", "x"),
-        ("SERVER_SOFTWARE", "x"),
-        ("LD_PRELOAD", "x.so"),
-    ]);
-    let made = made(
-        &[("APP_ENV", "from the web server"), ("LD_PRELOAD", "evil.so"), ("SERVER_SOFTWARE", "nginx")],
-        &cgi,
-    );
+fn the_operator_s_variable_is_added_and_wins_over_the_web_server_s() {
+    let cgi = CgiConfig {
+        pass: vec![PassedName::Whole("APP_ENV".to_owned())],
+        ..config(&[
+            ("PERL5LIB", "/srv/perl"),
+            ("PATH", "/opt/bin"),
+            ("APP_ENV", "from the command line"),
+            ("SERVER_ADMIN", "me"),
+            ("http_proxy", "http://proxy"),
+            ("LD_PRELOAD", "x.so"),
+        ])
+    };
+    let sent = [
+        ("APP_ENV", "from the web server"),
+        ("LD_PRELOAD", "evil.so"),
+        ("SERVER_SOFTWARE", "nginx"),
+        ("SERVER_ADMIN", "you"),
+    ];
     assert_eq!(
-        made,
+        made(&sent, &cgi),
         [
-            "APP_ENV=from the web server",
+            "APP_ENV=from the command line",
             "GATEWAY_INTERFACE=CGI/1.1",
             "LD_PRELOAD=x.so",
             "PATH=/opt/bin",
             "PERL5LIB=/srv/perl",
             "QUERY_STRING=",
+            "SERVER_ADMIN=me",
             "SERVER_SOFTWARE=nginx",
             "http_proxy=http://proxy",
         ]

@@ -27,7 +27,7 @@ use super::stderr::Stderr;
 use super::warm::{Notice, Warm};
 use super::{Script, diagnosis, environment};
 use crate::cli::ScriptStderr;
-use crate::config::CgiConfig;
+use crate::config::{CgiConfig, ScriptLimits};
 use crate::gateway::{KnownName, MetaVariables};
 use crate::printable::printable;
 use crate::protocol::{ResponseHead, parse_content_length};
@@ -93,6 +93,7 @@ pub struct ScriptRun {
     response: Response,
     /// Came with the end of the header, or at the end.
     next: Option<ScriptEvent>,
+    limits: ScriptLimits,
     timeout: Option<Duration>,
     started: Instant,
     times_out_at: Option<Instant>,
@@ -131,7 +132,7 @@ impl ScriptRun {
         let handed = warm.and_then(|warm| warm.run(script, &environment, pipes.theirs.standard(), now));
         let (process, cold) = match handed {
             Some(child) => (Process::warm(child, now), Some(Cold { environment, standard: pipes.theirs })),
-            None => (start(script, &environment, pipes.theirs.standard(), now)?, None),
+            None => (start(script, &environment, pipes.theirs.standard(), cgi.limits, now)?, None),
         };
         let name = name(script, process.id());
         let label = Label::new(&name, meta);
@@ -147,6 +148,7 @@ impl ScriptRun {
             is_output_paused: false,
             response: Response::Header(HeaderParser::new(limits, script.is_nph())),
             next: None,
+            limits: cgi.limits,
             timeout: cgi.timeout,
             started: now,
             times_out_at: cgi.timeout.and_then(|timeout| now.checked_add(timeout)),
@@ -182,7 +184,9 @@ impl ScriptRun {
     pub(crate) fn on_notice(&mut self, notice: Notice, now: Instant) -> bool {
         self.now = now;
         match notice {
-            Notice::Started(_) => {
+            Notice::Started(pid) => {
+                // The interpreter has the other limits, and its copies with it. Its own time must not count.
+                spawn::limit_cpu(pid, &self.limits);
                 // Our ends of what it has now are closed: so its end is seen.
                 self.cold = None;
                 self.process.on_notice(notice);
@@ -212,7 +216,7 @@ impl ScriptRun {
             self.process.forget();
             return false;
         }
-        match start(&self.script, &cold.environment, cold.standard.standard(), self.now) {
+        match start(&self.script, &cold.environment, cold.standard.standard(), self.limits, self.now) {
             Ok(process) => {
                 self.process.forget();
                 self.process = process;
@@ -474,7 +478,7 @@ impl ScriptRun {
             text.push_str(&format!(" after {:.3} s", self.elapsed()));
         }
         let tail = self.stderr.tail();
-        if let Some(hint) = diagnosis::hint(&self.script, self.exit, tail) {
+        if let Some(hint) = diagnosis::hint(&self.script, self.exit, tail, &self.limits) {
             text.push_str("; ");
             text.push_str(&hint);
         }
@@ -503,6 +507,7 @@ fn start(
     script: &Script,
     environment: &[CString],
     standard: [BorrowedFd<'_>; 3],
+    limits: ScriptLimits,
     now: Instant,
 ) -> Result<Process, HandlerError> {
     let child = spawn::spawn(&Program {
@@ -511,6 +516,7 @@ fn start(
         arguments: &[],
         environment,
         directory: script.directory(),
+        limits,
         standard,
     })
     .map_err(|error| diagnosis::spawn_failure(script, &error))?;

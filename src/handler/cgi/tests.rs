@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cli::ScriptStderr;
-use crate::config::CgiConfig;
+use crate::config::{CgiConfig, ScriptLimits};
 use crate::gateway::MetaVariables;
 use crate::protocol::ResponseHead;
 
@@ -80,8 +80,10 @@ fn config() -> CgiConfig {
         max_waiting: 8,
         env: Vec::new(),
         pass_authorization: false,
+        pass: Vec::new(),
         stderr: ScriptStderr::Log,
         warm: None,
+        limits: ScriptLimits::default(),
     }
 }
 

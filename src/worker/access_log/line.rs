@@ -8,6 +8,7 @@ use super::stamp::Stamps;
 use super::{Whereabouts, escape};
 use crate::config::{Field, NamedField, Piece, Unit};
 use crate::gateway::{IdText, KnownName, MetaVariables, UniqueId};
+use crate::printable::push_json;
 use crate::scoreboard::Answerer;
 use crate::sys::spawn::Exit;
 use crate::worker::flight::Flight;
@@ -64,7 +65,7 @@ impl Line<'_> {
     pub fn json(&mut self, members: &[NamedField]) {
         for (index, member) in members.iter().enumerate() {
             self.out.extend_from_slice(if index == 0 { b"{" } else { b"," });
-            escape::json(self.out, member.name.as_bytes());
+            push_json(self.out, member.name.as_bytes());
             self.out.push(b':');
             let value = value(self.answer, self.whereabouts, &member.field);
             self.push_json(value);
@@ -93,8 +94,8 @@ impl Line<'_> {
             Value::Nothing | Value::Bytes(b"") | Value::Exit(Exit::Unknown) => {
                 self.out.extend_from_slice(b"null")
             }
-            Value::Bytes(bytes) => escape::json(self.out, bytes),
-            Value::Joined(one, other) => escape::json(self.out, &[one, other].concat()),
+            Value::Bytes(bytes) => push_json(self.out, bytes),
+            Value::Joined(one, other) => push_json(self.out, &[one, other].concat()),
             Value::Exit(Exit::Signal(number)) => self.display(format_args!("\"signal:{number}\"")),
             Value::Exit(Exit::Status(status)) => self.display(status),
             value @ (Value::Number(_) | Value::Decimal(_) | Value::Truth(_) | Value::TimeUnix) => {

@@ -3,6 +3,7 @@
 mod answers;
 mod errors;
 mod git;
+mod limits;
 mod processes;
 mod request;
 

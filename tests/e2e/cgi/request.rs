@@ -200,12 +200,41 @@ fn authorization_is_given_to_scripts_only_if_the_operator_says_so() {
 }
 
 #[test]
-fn a_name_that_was_computed_is_never_overridden() {
+fn what_describes_the_request_is_not_for_the_operator_to_set() {
+    for variable in ["SCRIPT_NAME=/configured", "GATEWAY_INTERFACE=x", "HTTP_COOKIE=a", "REMOTE_USER=admin"] {
+        let (code, log) = scripts().args(["--cgi-env", variable]).run_to_exit();
+        assert!(code == 2 && log.contains("--cgi-env"), "{variable}: {code} {log}");
+    }
+}
+
+#[test]
+fn parameters_of_the_web_server_reach_scripts_only_if_the_operator_names_them() {
+    let forkhorn = scripts();
     let forkhorn =
-        scripts().args(["--cgi-env", "SCRIPT_NAME=/configured", "--cgi-env", "GATEWAY_INTERFACE=x"]).start();
-    let dump = Dump::of(&forkhorn.get("/cgi-bin/dump.pl"));
-    assert_eq!(dump.var("SCRIPT_NAME"), "/cgi-bin/dump.pl");
-    assert_eq!(dump.var("GATEWAY_INTERFACE"), "CGI/1.1");
+        forkhorn.args(["--cgi-pass", "APP_ENV", "--cgi-pass", "GEO_*", "--cgi-env", "APP_MODE=mine"]).start();
+    let request = Request::new("GET", "/cgi-bin/dump.pl")
+        .param("APP_ENV", "prod")
+        .param("GEO_COUNTRY", "de")
+        .param("GEO_PATH", "/evil")
+        .param("APP_MODE", "theirs")
+        .param("DATABASE_URL", "sqlite:evil")
+        .param("UWSGI_FILE", "evil.py")
+        .param("LD_PRELOAD", "evil.so")
+        .param("SERVER_ADMIN", "me");
+    let dump = Dump::of(&forkhorn.fcgi(&request).response());
+    for (name, value) in
+        [("APP_ENV", "prod"), ("GEO_COUNTRY", "de"), ("APP_MODE", "mine"), ("SERVER_ADMIN", "me")]
+    {
+        assert_eq!(dump.var(name), value);
+    }
+    for name in ["GEO_PATH", "DATABASE_URL", "UWSGI_FILE", "LD_PRELOAD"] {
+        assert_eq!(dump.env.get(name), None, "{name}");
+    }
+    forkhorn.wait_for_log("INFO*DATABASE_URL*--cgi-pass");
+    for name in ["LD_PRELOAD", "PERL5LIB", "PYTHON*", "*", "HOME"] {
+        let (code, log) = scripts().args(["--cgi-pass", name]).run_to_exit();
+        assert!(code == 2 && log.contains("--cgi-pass"), "{name}: {code} {log}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the log and the access log say.
 
 mod access;
+mod json;
 mod request_id;
 
 /// What stands in the brackets of a line about a request.

@@ -13,7 +13,7 @@ use super::super::output::{Output, Read};
 use super::link::{Link, MAX_MESSAGE_BYTES, Said, Theirs, fields};
 use super::shebang::Command;
 use super::{PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
-use crate::config::WarmLanguage;
+use crate::config::{ScriptLimits, WarmLanguage};
 use crate::printable::printable;
 use crate::sys::spawn::{self, Child, Program};
 
@@ -35,6 +35,7 @@ pub(super) enum Stage {
 pub(super) struct Setup<'a> {
     pub command: &'a Command,
     pub environment: &'a [CString],
+    pub limits: ScriptLimits,
     pub modules: &'a [String],
     pub spares: u16,
     /// Place among the kinds, and the address of the socket, for reports of what was loaded.
@@ -240,6 +241,7 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
         arguments: &arguments,
         environment: setup.environment,
         directory: c"/",
+        limits: setup.limits,
         standard: [theirs.channel.as_fd(), output.as_fd(), output.as_fd()],
     })
 }

@@ -12,7 +12,7 @@ use super::learning::Learning;
 use super::link::Said;
 use super::shebang::Command;
 use super::{Notice, WarmSource};
-use crate::config::WarmConfig;
+use crate::config::{ScriptLimits, WarmConfig};
 
 /// How often an interpreter's file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct World<'a> {
     pub config: &'a WarmConfig,
     pub environment: &'a [CString],
+    pub limits: ScriptLimits,
     pub report: &'a [u8],
     pub index: usize,
     pub next_number: &'a mut u32,
@@ -102,6 +103,7 @@ impl Kind {
         let setup = Setup {
             command: &self.command,
             environment: world.environment,
+            limits: world.limits,
             modules: self.learning.names(),
             spares: world.config.spares,
             kind: world.index,

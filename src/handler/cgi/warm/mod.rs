@@ -33,7 +33,7 @@ use nix::sys::socket::{
 use nix::unistd::{Pid, geteuid};
 
 use super::{Script, environment};
-use crate::config::{CgiConfig, WarmConfig};
+use crate::config::{CgiConfig, ScriptLimits, WarmConfig};
 use crate::gateway::MetaVariables;
 use crate::sys::adopted::Adopted;
 use crate::sys::spawn::{Exit, above_standard};
@@ -92,6 +92,7 @@ pub(crate) enum Notice {
 pub struct Warm {
     config: WarmConfig,
     environment: Vec<CString>,
+    limits: ScriptLimits,
     kinds: Vec<Kind>,
     next_id: u32,
     next_number: u32,
@@ -111,6 +112,8 @@ impl Warm {
         Some(Warm {
             config,
             environment: environment(&MetaVariables::default(), cgi),
+            // An interpreter works for many requests: each of them is given its own time when it has started.
+            limits: ScriptLimits { cpu_seconds: None, ..cgi.limits },
             kinds: Vec::new(),
             next_id: 0,
             next_number: 0,
@@ -141,6 +144,7 @@ impl Warm {
         let world = kind::World {
             config: &self.config,
             environment: &self.environment,
+            limits: self.limits,
             report,
             index,
             next_number: &mut self.next_number,
@@ -219,6 +223,7 @@ impl Warm {
             let world = kind::World {
                 config: &self.config,
                 environment: &self.environment,
+                limits: self.limits,
                 report,
                 index,
                 next_number: &mut self.next_number,
