@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -21,6 +21,12 @@ const UNCOUNTED_BYTES: u64 = 16 * 1024;
 /// Reading a body's bytes right to their place pays from here on.
 const DIRECT_FROM_BYTES: u64 = 16 * 1024;
 
+/// Buffers from this size on are used again: memory that comes fresh from the kernel costs more than all of the reading.
+const SPARE_FROM_BYTES: usize = 128 * 1024;
+
+/// So much memory of past bodies is kept for the next ones.
+const MOST_SPARE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Where and how the bodies of a worker are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeping {
@@ -28,6 +34,33 @@ pub(crate) struct Keeping {
     dir: Arc<Path>,
     most_in_memory: u64,
     in_memory: Arc<AtomicU64>,
+    spare: Arc<Spare>,
+}
+
+/// Empty buffers.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn take(&self, capacity: usize) -> Vec<u8> {
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match buffers.iter().position(|buffer| buffer.capacity() >= capacity) {
+            Some(found) => buffers.swap_remove(found),
+            None => Vec::with_capacity(capacity),
+        }
+    }
+
+    fn give(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < SPARE_FROM_BYTES {
+            return;
+        }
+        buffer.clear();
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = buffers.iter().map(Vec::capacity).sum();
+        if kept + buffer.capacity() <= MOST_SPARE_BYTES {
+            buffers.push(buffer);
+        }
+    }
 }
 
 impl Keeping {
@@ -37,6 +70,7 @@ impl Keeping {
             dir: limits.spool_dir.as_path().into(),
             most_in_memory: limits.body_memory_bytes,
             in_memory: Arc::default(),
+            spare: Arc::default(),
         }
     }
 }
@@ -46,6 +80,7 @@ impl Keeping {
 struct Share {
     bytes: u64,
     of: Arc<AtomicU64>,
+    spare: Arc<Spare>,
 }
 
 impl Share {
@@ -107,7 +142,7 @@ impl BodyBuffer {
         } else if is_first {
             self.single = Some(chunk);
         } else {
-            self.make_room();
+            self.make_room(keeping);
             self.memory.extend_from_slice(&chunk);
         }
         Ok(())
@@ -120,7 +155,7 @@ impl BodyBuffer {
         if self.file.is_some() || left < DIRECT_FROM_BYTES || !is_known || !self.fits(keeping) {
             return None;
         }
-        self.make_room();
+        self.make_room(keeping);
         Some(&mut self.memory)
     }
 
@@ -143,11 +178,12 @@ impl BodyBuffer {
         if let Some(file) = self.file.take() {
             return Body::File { file: Arc::new(file), length: self.length };
         }
-        let bytes = self.single.take().unwrap_or_else(|| std::mem::take(&mut self.memory).into());
-        match self.share.take() {
-            _ if bytes.is_empty() => Body::Empty,
-            None => Body::Memory(bytes),
-            Some(share) => Body::Memory(Bytes::from_owner(Counted { bytes, _share: share })),
+        let memory = std::mem::take(&mut self.memory);
+        match (self.single.take(), self.share.take()) {
+            _ if self.length == 0 => Body::Empty,
+            (Some(single), None) => Body::Memory(single),
+            (None, None) => Body::Memory(memory.into()),
+            (single, Some(share)) => Body::Memory(Bytes::from_owner(Counted { single, memory, share })),
         }
     }
 
@@ -156,15 +192,21 @@ impl BodyBuffer {
         let wanted = self.length.max(self.announced);
         wanted <= keeping.threshold
             && (wanted <= UNCOUNTED_BYTES || {
-                let share =
-                    self.share.get_or_insert_with(|| Share { bytes: 0, of: keeping.in_memory.clone() });
+                let share = self.share.get_or_insert_with(|| Share {
+                    bytes: 0,
+                    of: keeping.in_memory.clone(),
+                    spare: keeping.spare.clone(),
+                });
                 share.grow(wanted, keeping.most_in_memory)
             })
     }
 
     /// For all that was announced: it has been counted.
-    fn make_room(&mut self) {
+    fn make_room(&mut self, keeping: &Keeping) {
         let announced = usize::try_from(self.announced).unwrap_or_default();
+        if self.memory.capacity() == 0 && announced >= SPARE_FROM_BYTES {
+            self.memory = keeping.spare.take(announced);
+        }
         self.memory.reserve_exact(announced.saturating_sub(self.memory.len()));
         if let Some(first) = self.single.take() {
             self.memory.extend_from_slice(&first);
@@ -174,13 +216,21 @@ impl BodyBuffer {
 
 /// The bytes of a body, counted as long as anything of them is kept.
 struct Counted {
-    bytes: Bytes,
-    _share: Share,
+    /// All of them, if they came in one piece.
+    single: Option<Bytes>,
+    memory: Vec<u8>,
+    share: Share,
 }
 
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.single.as_deref().unwrap_or(&self.memory)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.share.spare.give(std::mem::take(&mut self.memory));
     }
 }
 
@@ -197,7 +247,13 @@ mod tests {
     use super::*;
 
     fn keeping(threshold: u64, most_in_memory: u64, dir: &Path) -> Keeping {
-        Keeping { threshold, dir: dir.into(), most_in_memory, in_memory: Arc::default() }
+        Keeping {
+            threshold,
+            dir: dir.into(),
+            most_in_memory,
+            in_memory: Arc::default(),
+            spare: Arc::default(),
+        }
     }
 
     #[test]
@@ -270,6 +326,28 @@ mod tests {
         assert_eq!(used(), 60_000);
         drop(rest);
         assert_eq!(used(), 0);
+    }
+
+    #[test]
+    fn buffers_of_large_bodies_are_used_again_up_to_a_limit() {
+        let keeping = keeping(1 << 20, 1 << 30, Path::new("/nonexistent"));
+        let collect = |length: usize| {
+            let mut buffer = BodyBuffer::expecting(BodyLength::Known(length as u64));
+            buffer.push(Bytes::from_static(b"x"), &keeping).expect("room");
+            let room = buffer.room(length as u64 - 1, &keeping).expect("in memory");
+            room.resize(length, b'y');
+            buffer.grew(length - 1);
+            let Body::Memory(bytes) = buffer.finish() else { panic!("in memory") };
+            assert!(bytes.len() == length && bytes.starts_with(b"xy"));
+            bytes
+        };
+        let first = collect(1 << 20);
+        let place = first.as_ptr();
+        drop(first);
+        assert_eq!(collect(900_000).as_ptr(), place);
+        drop((0..20).map(|_| collect(1 << 20)).collect::<Vec<_>>());
+        let kept: usize = keeping.spare.0.lock().expect("no panic").iter().map(Vec::capacity).sum();
+        assert_eq!(kept, MOST_SPARE_BYTES);
     }
 
     #[test]
