@@ -16,8 +16,8 @@ use crate::sys;
 
 pub(crate) use unix::{OwnedPath, open as open_unix};
 
-/// As many as go with one message, beside both ends of the hand-off queue and the access log.
-const MAX_LISTENERS: usize = sys::MAX_DESCRIPTORS - 3;
+/// As many as go with one message, beside both ends of the hand-off queue, a page of the scoreboard and the access log.
+const MAX_LISTENERS: usize = sys::MAX_DESCRIPTORS - 4;
 
 /// A listening socket. Generations share it: one that the next configuration still names stays open, with all that
 /// waits in it.
