@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cgi;
+mod cgi_program;
 mod control;
-
 mod counts;
 
 use std::ffi::OsString;
@@ -14,9 +15,10 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub use bench::{Bench, BenchStep};
 pub use cgi::{CgiOptions, ScriptLimitOptions, ScriptStderr};
+pub use cgi_program::CgiProgram;
 pub use control::{ControlOptions, StatusCommand, StatusOptions, StopCommand};
-
 pub use counts::{PoolSize, Surge};
 
 /// Answers web requests with programs: CGI scripts, and WSGI applications held in memory
@@ -33,6 +35,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Run a WSGI application once, as a CGI program, where a web server offers nothing else
     Cgi(Box<CgiProgram>),
+    /// Measure CGI, warm CGI and prefork side by side on this machine
+    Bench(Box<Bench>),
     /// Show how a running forkhorn is: its workers, what they do, what they have counted
     Status(StatusCommand),
     /// Have a running forkhorn load its applications anew, and wait until they serve
@@ -191,28 +195,6 @@ pub struct ListenerOptions {
     /// are not believed; applications may read them.
     #[arg(long, value_name = "SCHEME", default_value = "http", value_parser = ["http", "https"])]
     pub url_scheme: String,
-}
-
-/// The request is in the environment and on standard input (RFC 3875)
-#[derive(Debug, Args)]
-pub struct CgiProgram {
-    /// WSGI application, as for `serve`
-    ///
-    /// A file with `#!/usr/local/bin/forkhorn cgi` as its first line, and the right to be executed, is a CGI program by
-    /// itself.
-    #[arg(value_name = "APP")]
-    pub app: String,
-    #[command(flatten)]
-    pub interpreter: InterpreterOptions,
-    /// Longest run of the application, in seconds; 0 for no limit
-    #[arg(long, value_name = "SECONDS", default_value = "30")]
-    pub timeout: f64,
-    /// Longest request body; past it the answer is 413
-    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
-    pub max_body: u64,
-    /// Least severe level that is logged; the log is standard error
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"], env = "FORKHORN_LOG")]
-    pub log_level: String,
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{CgiProgram, LogFormat, PoolSize, Preload, ScriptStderr, Serve, Surge};
+use crate::cli::{CgiProgram, InterpreterOptions, LogFormat, PoolSize, Preload, ScriptStderr, Serve, Surge};
 
 pub use access_log::{AccessLogFormat, Field, NamedField, Piece, Unit};
 pub use address::Address;
@@ -263,6 +263,11 @@ impl Config {
         script_name: Option<OsString>,
     ) -> Result<Config, StartupError> {
         parse::resolve_cgi_program(options, script_name)
+    }
+
+    /// The interpreter that an application would run in.
+    pub fn interpreter(options: &InterpreterOptions) -> Result<PathBuf, StartupError> {
+        parse::interpreter(options)
     }
 
     /// The limits of one connection, for both protocols.

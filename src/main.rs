@@ -6,7 +6,7 @@ use forkhorn::cli::Command;
 use forkhorn::config::{Config, Source, SourceError, StartupError};
 use forkhorn::process::{self, WorkerExit};
 use forkhorn::worker::Worker;
-use forkhorn::{cgi_program, commands, logger, master};
+use forkhorn::{bench, cgi_program, commands, logger, master};
 
 fn main() -> ExitCode {
     let source = Source::new(std::env::args_os());
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             finish(resolver.resolve(*options).and_then(|config| serve(config, source)))
         }
         Command::Cgi(options) => finish(cgi_program::run(*options)),
+        Command::Bench(options) => finish(bench::run(*options)),
         Command::Status(command) => finish(commands::status(&command)),
         Command::Reload(options) => finish(commands::reload(&options)),
         Command::Stop(command) => finish(commands::stop(&command)),

@@ -13,8 +13,8 @@ use super::{
     RecyclingConfig, ScriptLimits, StartupError, TrustConfig, UPGRADE_VARIABLE, env_file, script_variables,
 };
 use crate::cli::{
-    CgiProgram, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions, ScriptLimitOptions,
-    Serve,
+    CgiProgram, InterpreterOptions, LimitOptions, ListenerOptions, PoolSize, ProcessOptions, PythonOptions,
+    ScriptLimitOptions, Serve,
 };
 use crate::protocol::fastcgi::WebServerAddrs;
 
@@ -266,23 +266,8 @@ fn python(
     PythonOptions { interpreter: options, preload, warm_up, warm_up_timeout }: PythonOptions,
     env_files: &[PathBuf],
 ) -> Result<PythonConfig, StartupError> {
+    let interpreter = interpreter(&options)?;
     let virtualenv = options.virtualenv.map(|dir| directory("--virtualenv", &dir)).transpose()?;
-    let interpreter = match (options.python, &virtualenv) {
-        (Some(path), _) => find_interpreter(&path)?,
-        (None, Some(dir)) => {
-            let path = dir.join("bin/python3");
-            match path.exists() {
-                true => path,
-                false => {
-                    return Err(StartupError::usage(format!(
-                        "--virtualenv {}: there is no bin/python3 in it",
-                        dir.display()
-                    )));
-                }
-            }
-        }
-        (None, None) => find_interpreter(Path::new("python3"))?,
-    };
     let mut pythonpath = Vec::new();
     for dir in &options.pythonpath {
         pythonpath.push(directory("--pythonpath", dir)?);
@@ -302,6 +287,25 @@ fn python(
     let warm_up_timeout = optional_seconds("--warm-up-timeout", warm_up_timeout)?;
     let chdir = options.chdir.map(|dir| directory("--chdir", &dir)).transpose()?;
     Ok(PythonConfig { interpreter, virtualenv, pythonpath, chdir, env, preload, warm_up, warm_up_timeout })
+}
+
+/// The one that is named, that of the virtual environment, or that of PATH.
+pub(super) fn interpreter(options: &InterpreterOptions) -> Result<PathBuf, StartupError> {
+    let virtualenv = options.virtualenv.as_ref().map(|dir| directory("--virtualenv", dir)).transpose()?;
+    match (&options.python, &virtualenv) {
+        (Some(path), _) => find_interpreter(path),
+        (None, None) => find_interpreter(Path::new("python3")),
+        (None, Some(dir)) => {
+            let path = dir.join("bin/python3");
+            match path.exists() {
+                true => Ok(path),
+                false => Err(StartupError::usage(format!(
+                    "--virtualenv {}: there is no bin/python3 in it",
+                    dir.display()
+                ))),
+            }
+        }
+    }
 }
 
 fn find_interpreter(name: &Path) -> Result<PathBuf, StartupError> {

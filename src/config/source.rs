@@ -115,9 +115,7 @@ fn resolve(serve: Serve, file: Option<&ConfigFile>) -> Result<Config, StartupErr
 fn options_of(cli: &Cli) -> Option<(&'static str, &Serve)> {
     match &cli.command {
         Command::Serve(serve) => Some(("serve", serve)),
-        Command::Cgi(_) | Command::Status(_) | Command::Reload(_) | Command::Stop(_) | Command::Worker => {
-            None
-        }
+        _ => None,
     }
 }
 

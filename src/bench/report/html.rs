@@ -1,0 +1,221 @@
+//! The page: one file, without scripts, for light and dark screens. The same charts alone make the SVG file.
+
+use std::fmt::Write as _;
+
+use super::chart::{self, Bar, Line, Stack};
+use super::{COLUMNS, QUANTILES, Report, fixed_row, rate};
+use crate::bench::Outcome;
+use crate::cli::BenchStep;
+
+/// Colours that keep apart for readers who see few of them, on both backgrounds; text is never in one of them.
+const STYLE: &str = "
+:root { color-scheme: light dark; --back: #fff; --text: #1d2228; --soft: #59636e; --grid: #d9dee3; --panel: #f6f8fa;
+  --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #cc79a7; --s4: #e69f00; --s5: #56b4e9; --s6: #7a5195; --s7: #6b7480; }
+@media (prefers-color-scheme: dark) { :root { --back: #14181d; --text: #e6eaee; --soft: #9aa5b1; --grid: #333b44;
+  --panel: #1c2229; --s0: #4fa8e0; --s1: #f08a4b; --s2: #3cc79a; --s3: #e3a1c6; --s4: #f2bd4a; --s5: #8fd0f5;
+  --s6: #b48ad6; --s7: #98a3af; } }
+svg { display: block; max-width: 100%; height: auto; font: 13px system-ui, sans-serif; }
+svg text { fill: var(--text); } svg .tick { fill: var(--soft); font-size: 12px; } svg .grid { stroke: var(--grid); }
+svg .line { fill: none; stroke-width: 2; }
+.s0 { fill: var(--s0); } .s1 { fill: var(--s1); } .s2 { fill: var(--s2); } .s3 { fill: var(--s3); }
+.s4 { fill: var(--s4); } .s5 { fill: var(--s5); } .s6 { fill: var(--s6); } .s7 { fill: var(--s7); }
+.l0 { stroke: var(--s0); } .l1 { stroke: var(--s1); } .l2 { stroke: var(--s2); } .l3 { stroke: var(--s3); }
+.l4 { stroke: var(--s4); } .l5 { stroke: var(--s5); } .l6 { stroke: var(--s6); } .l7 { stroke: var(--s7); }
+";
+
+const PAGE_STYLE: &str = "
+body { margin: 0; background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { max-width: 46rem; } .soft { color: var(--soft); }
+figure svg { width: 100%; max-width: 60rem; }
+figure { margin: 1rem 0; padding: 1rem; background: var(--panel); border-radius: 8px; overflow-x: auto; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .6rem; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .55rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; } th { color: var(--soft); font-weight: 600; }
+li { max-width: 46rem; } code { font-size: .9em; overflow-wrap: anywhere; }
+";
+
+/// For text and attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+impl Report {
+    pub(in crate::bench) fn html(&self) -> String {
+        let mut out = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\">\n<title>From CGI to prefork, measured</title>\n\
+             <style>{STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>From CGI to prefork, measured</h1>\n\
+             <p class=\"soft\">{}</p>\n",
+            escape(&self.machine.describe())
+        );
+        self.push_summary(&mut out);
+        out.push_str("<h2>Requests a second</h2>\n");
+        let caption = format!(
+            "{} clients, each of which asks as soon as it has its answer, for {} s. Each line of the grid is ten times the \
+             one before.",
+            self.concurrency, self.duration
+        );
+        figure(&mut out, &self.rates(), &caption);
+        out.push_str("<h2>How long a request takes</h2>\n");
+        figure(
+            &mut out,
+            &self.latencies(),
+            "At a fixed rate, half of what each way can do unless a rate was given; counted from when a request was due, \
+             so that waiting counts too.",
+        );
+        if !self.breakdowns.is_empty() {
+            out.push_str("<h2>Where the time of one CGI request goes</h2>\n");
+            figure(
+                &mut out,
+                &self.parts(),
+                "Process: an empty program is started and waited for. Interpreter: its start, with an empty script. \
+                 Modules: what the script imports. Script: its own work. Transfer: from the web server's side and back.",
+            );
+        }
+        out.push_str("<h2>All figures</h2>\n");
+        let rows: Vec<Vec<String>> = self.outcomes.iter().map(|outcome| self.row(outcome)).collect();
+        table(&mut out, &COLUMNS, &rows);
+        out.push_str(
+            "<p class=\"soft\">First answer: from the start of the server to its first answer. CPU/request: of the server \
+             and everything that it started. Memory: the most that all its processes had at one time, pages that they \
+             share counted once. Ratio: beside classic CGI of the same script or application.</p>\n\
+             <h2>At a fixed rate</h2>\n",
+        );
+        let rows: Vec<Vec<String>> = self.outcomes.iter().filter_map(fixed_row).collect();
+        table(&mut out, &["", "requests/s", "p50", "p90", "p99", "max", "errors"], &rows);
+        if !self.notes.is_empty() {
+            out.push_str("<h2>Notes</h2>\n<ul>\n");
+            for note in &self.notes {
+                let _ = writeln!(out, "<li>{}</li>", escape(note));
+            }
+            out.push_str("</ul>\n");
+        }
+        let _ = write!(
+            out,
+            "<h2>Measured with</h2>\n<p><code>{}</code></p>\n</main>\n</body>\n</html>\n",
+            escape(&self.command)
+        );
+        out
+    }
+
+    /// The charts alone, one below the other.
+    pub(in crate::bench) fn svg(&self) -> String {
+        let mut charts = vec![self.rates(), self.latencies()];
+        if !self.breakdowns.is_empty() {
+            charts.push(self.parts());
+        }
+        let (mut inner, mut height) = (String::new(), 16.0);
+        for chart in charts {
+            let own = attribute(&chart, "height").and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+            let _ = write!(inner, r#"<g transform="translate(20 {height})">{chart}</g>"#);
+            height += own + 24.0;
+        }
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height:.0}\" width=\"800\" \
+             height=\"{height:.0}\">\n<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" \
+             fill=\"var(--back)\"/>\n{inner}\n</svg>\n"
+        )
+    }
+
+    /// The best of each way, in a sentence.
+    fn push_summary(&self, out: &mut String) {
+        let ratios = self.outcomes.iter().filter_map(|outcome| Some((outcome, self.ratio(outcome)?)));
+        let best = ratios.filter(|(outcome, _)| outcome.case.step != Some(BenchStep::Cgi));
+        let mut sentences = Vec::new();
+        for (outcome, ratio) in best {
+            sentences.push(format!(
+                "{} answers {} times as many requests as classic CGI",
+                outcome.case.name(),
+                rate(ratio)
+            ));
+        }
+        if !sentences.is_empty() {
+            let _ = writeln!(out, "<p>{}.</p>", escape(&sentences.join("; ")));
+        }
+    }
+
+    fn rates(&self) -> String {
+        let bars: Vec<Bar> = self
+            .outcomes
+            .iter()
+            .map(|outcome| Bar {
+                label: outcome.case.name(),
+                value: outcome.closed.per_second(),
+                series: step_colour(outcome),
+            })
+            .collect();
+        chart::bars("Requests a second", &bars)
+    }
+
+    fn latencies(&self) -> String {
+        let lines: Vec<Line> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let measured = outcome.fixed.as_ref().map_or(&outcome.closed, |(_, measured)| measured);
+                Line {
+                    label: outcome.case.name(),
+                    points: QUANTILES.map(|(name, quantile)| (name, measured.quantile(quantile))).to_vec(),
+                }
+            })
+            .collect();
+        chart::lines("Latency over percentiles", &lines)
+    }
+
+    fn parts(&self) -> String {
+        let stacks: Vec<Stack> = self
+            .breakdowns
+            .iter()
+            .map(|breakdown| Stack { label: breakdown.name.clone(), parts: breakdown.parts.clone() })
+            .collect();
+        chart::stacks("The parts of one CGI request", &stacks)
+    }
+}
+
+fn step_colour(outcome: &Outcome) -> usize {
+    match outcome.case.step {
+        Some(BenchStep::Cgi) => 1,
+        Some(BenchStep::Warm) => 4,
+        Some(BenchStep::Prefork) => 2,
+        None => 0,
+    }
+}
+
+fn figure(out: &mut String, chart: &str, caption: &str) {
+    let _ = writeln!(out, "<figure>{chart}<figcaption>{}</figcaption></figure>", escape(caption));
+}
+
+fn table(out: &mut String, titles: &[&str], rows: &[Vec<String>]) {
+    out.push_str("<div class=\"table\"><table>\n<thead><tr>");
+    for title in titles {
+        let _ = write!(out, "<th scope=\"col\">{}</th>", escape(title));
+    }
+    out.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        out.push_str("<tr>");
+        for cell in row {
+            let _ = write!(out, "<td>{}</td>", escape(cell));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody>\n</table></div>\n");
+}
+
+/// The value of the first attribute of this name.
+fn attribute<'a>(svg: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = svg.split_once(&format!(" {name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value)
+}
