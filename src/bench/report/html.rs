@@ -8,34 +8,9 @@ use crate::bench::Outcome;
 use crate::cli::BenchStep;
 
 /// Colours that keep apart for readers who see few of them, on both backgrounds; text is never in one of them.
-const STYLE: &str = "
-:root { color-scheme: light dark; --back: #fff; --text: #1d2228; --soft: #59636e; --grid: #d9dee3; --panel: #f6f8fa;
-  --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #cc79a7; --s4: #e69f00; --s5: #56b4e9; --s6: #7a5195; --s7: #6b7480; }
-@media (prefers-color-scheme: dark) { :root { --back: #14181d; --text: #e6eaee; --soft: #9aa5b1; --grid: #333b44;
-  --panel: #1c2229; --s0: #4fa8e0; --s1: #f08a4b; --s2: #3cc79a; --s3: #e3a1c6; --s4: #f2bd4a; --s5: #8fd0f5;
-  --s6: #b48ad6; --s7: #98a3af; } }
-svg { display: block; max-width: 100%; height: auto; font: 13px system-ui, sans-serif; }
-svg text { fill: var(--text); } svg .tick { fill: var(--soft); font-size: 12px; } svg .grid { stroke: var(--grid); }
-svg .line { fill: none; stroke-width: 2; }
-.s0 { fill: var(--s0); } .s1 { fill: var(--s1); } .s2 { fill: var(--s2); } .s3 { fill: var(--s3); }
-.s4 { fill: var(--s4); } .s5 { fill: var(--s5); } .s6 { fill: var(--s6); } .s7 { fill: var(--s7); }
-.l0 { stroke: var(--s0); } .l1 { stroke: var(--s1); } .l2 { stroke: var(--s2); } .l3 { stroke: var(--s3); }
-.l4 { stroke: var(--s4); } .l5 { stroke: var(--s5); } .l6 { stroke: var(--s6); } .l7 { stroke: var(--s7); }
-";
+const STYLE: &str = include_str!("chart.css");
 
-const PAGE_STYLE: &str = "
-body { margin: 0; background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { max-width: 46rem; } .soft { color: var(--soft); }
-figure svg { width: 100%; max-width: 60rem; }
-figure { margin: 1rem 0; padding: 1rem; background: var(--panel); border-radius: 8px; overflow-x: auto; }
-figcaption { color: var(--soft); font-size: .9rem; margin-top: .6rem; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .55rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } th { color: var(--soft); font-weight: 600; }
-li { max-width: 46rem; } code { font-size: .9em; overflow-wrap: anywhere; }
-";
+const PAGE_STYLE: &str = include_str!("page.css");
 
 /// For text and attributes.
 pub(super) fn escape(text: &str) -> String {
@@ -126,7 +101,7 @@ impl Report {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height:.0}\" width=\"800\" \
              height=\"{height:.0}\">\n<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" \
-             fill=\"var(--back)\"/>\n{inner}\n</svg>\n"
+             class=\"back\"/>\n{inner}\n</svg>\n"
         )
     }
 
