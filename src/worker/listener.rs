@@ -1,6 +1,6 @@
 //! Step 1 of a request's way: accept, on sockets that all workers share.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -178,7 +178,7 @@ impl Listeners {
 
     fn allows(&self, endpoint: &Endpoint) -> bool {
         match (&self.allowed, endpoint.peer) {
-            (Some(allowed), Peer::Ip(address)) => allowed.allows(canonical(address.ip())),
+            (Some(allowed), Peer::Ip(address)) => allowed.allows(address.ip().to_canonical()),
             _ => true,
         }
     }
@@ -229,8 +229,4 @@ fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, Startup
     }
     let local = tcp.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
-}
-
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
