@@ -46,8 +46,6 @@ fn serve(config: Config, source: Source) -> Result<(), StartupError> {
 
 /// A worker without Python: only the master starts it.
 fn worker() -> i32 {
-    // The master starts /proc/self/exe, and that would be its name.
-    let _ = nix::sys::prctl::set_name(c"forkhorn");
     let worker = process::receive_start().and_then(|(_, start)| Worker::new(start, Box::new(String::new)));
     match worker {
         Ok(worker) => {

@@ -8,6 +8,7 @@
 
 mod memory;
 mod privileges;
+pub(crate) mod title;
 
 use std::fmt;
 use std::fs::File;
@@ -61,6 +62,7 @@ impl WorkerStart {
         board: OwnedFd,
     ) -> io::Result<WorkerStart> {
         logger::rename(&worker_name(slot));
+        title::show_role(Role::Worker { slot, generation }, &self.config);
         die_with_master(self.master_pid)?;
         Ok(WorkerStart { slot, generation, channel: Channel::new(channel), board: Some(board), ..self })
     }
@@ -150,6 +152,7 @@ pub fn receive_start() -> io::Result<(Role, WorkerStart)> {
         Role::Worker { slot, generation } => (slot, generation, worker_name(slot)),
     };
     logger::init(&config, &name);
+    title::show_role(role, &config);
     end_on_panic();
     let is_worker = matches!(role, Role::Worker { .. });
     let has_access_log = config.access_log != AccessLogConfig::Off;

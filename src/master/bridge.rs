@@ -141,7 +141,8 @@ fn home_of(config: &Config) -> Vec<(OsString, OsString)> {
 pub(crate) fn without_python() -> ProcessCommand {
     ProcessCommand {
         program: "/proc/self/exe".into(),
-        name: Some("forkhorn"),
+        // With room for the title that it gives itself.
+        name: Some("forkhorn                                                "),
         arguments: vec!["worker".into()],
         boot: None,
         environment: Vec::new(),

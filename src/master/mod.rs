@@ -42,7 +42,7 @@ use nix::unistd::{Pid, Uid};
 use crate::channel::{Channel, ChannelError, Role, ToMaster, ToProcess};
 use crate::config::{Config, Source, StartupError};
 use crate::hand_off::HandOffQueue;
-use crate::process::{process_memory, resident_bytes};
+use crate::process::{process_memory, resident_bytes, title};
 use crate::scoreboard::Layout;
 use crate::{logger, sys};
 use boards::Boards;
@@ -159,6 +159,8 @@ impl Master {
         let workers = Workers::new(plan.settings());
         let mut plans = Plans::default();
         plans.insert(0, plan);
+        let program = Program::at_start();
+        title::show_master(std::env::args_os().skip(1));
         Ok(Master {
             source,
             plans,
@@ -179,7 +181,7 @@ impl Master {
             started: Instant::now(),
             started_at: SystemTime::now(),
             pid_file,
-            program: Program::at_start(),
+            program,
             successor: None,
             inheritance,
             followed: Vec::new(),

@@ -11,6 +11,7 @@ mod shared_words;
 mod signals;
 pub(crate) mod spawn;
 mod state;
+mod title;
 mod wait;
 
 pub(crate) use append::append;
@@ -28,4 +29,5 @@ pub use signals::LOG_STACKS_OFFSET;
 pub(crate) use signals::{ask_for_stacks, heed_children, survive_file_size_limit};
 pub(crate) use spawn::{open_pidfd as pidfd, set_nonblocking};
 pub(crate) use state::process_state;
+pub(crate) use title::set_title;
 pub(crate) use wait::{ended_child, is_child, reap};

@@ -11,6 +11,7 @@ use mio::event::Event;
 
 use crate::channel::{Channel, ChannelError, ToMaster, ToProcess};
 use crate::handler::cgi::ScriptEvent;
+use crate::process::title;
 use crate::protocol::{RequestId, ResponseHead};
 use crate::scoreboard::{Counter, Gauge, Runner};
 
@@ -327,6 +328,7 @@ impl State {
         }
         self.core.drain = how;
         self.core.board.drains();
+        title::show_draining();
         if how == Drain::HandOver {
             self.hand_over_ready();
             self.advance_all();

@@ -12,11 +12,7 @@ const OK: &str = "printf 'Content-Type: text/plain\\n\\n'";
 
 /// The processes of scripts: everything below the master but its workers.
 fn running_scripts(forkhorn: &Running) -> Vec<ProcessEntry> {
-    forkhorn
-        .family()
-        .into_iter()
-        .filter(|process| !["forkhorn", "python3"].contains(&process.name.as_str()))
-        .collect()
+    forkhorn.family().into_iter().filter(|process| !process.name.starts_with("forkhorn")).collect()
 }
 
 #[track_caller]
@@ -136,7 +132,8 @@ fn a_slow_reader_holds_back_its_script_and_nobody_else() {
         assert_eq!(forkhorn.get("/cgi-bin/other.sh").text(), "other\n");
     }
     assert!(!forkhorn.folder.join("cgi-bin/all-written").exists(), "200 MB were taken from the script");
-    let worker = forkhorn.family().into_iter().find(|process| process.name == "forkhorn").expect("a worker");
+    let worker =
+        forkhorn.family().into_iter().find(|process| process.name == "forkhorn-w0").expect("a worker");
     let resident: u64 = crate::support::process::status_line(worker.pid, "VmRSS")[0].parse().expect("kB");
     assert!(resident < 100_000, "the worker holds {resident} kB");
     let response = slow.read_response();
@@ -181,7 +178,8 @@ fn scripts_over_the_limit_wait_and_the_queue_has_an_end() {
 fn a_request_that_waits_for_a_script_is_dropped_when_its_client_goes() {
     let lines = format!("echo x >> started; {OK}; until [ -e go ]; do sleep 0.01; done");
     let forkhorn = script(&lines).args(["--cgi-max-scripts", "1"]).start();
-    let worker = forkhorn.family().into_iter().find(|process| process.name == "forkhorn").expect("a worker");
+    let worker =
+        forkhorn.family().into_iter().find(|process| process.name == "forkhorn-w0").expect("a worker");
     let mut first = forkhorn.connect();
     first.send(request_bytes("GET", "/cgi-bin/x.sh", &[], b""));
     // Its header is here: the worker has closed the script's ends of the pipes, and its descriptors stay as they are.
@@ -209,7 +207,8 @@ fn hundreds_of_scripts_leave_neither_zombie_nor_descriptor() {
         .script("fails.sh", "#!/bin/sh\nexit 3\n")
         .script("dies.sh", "#!/bin/sh\nkill -9 $$\n")
         .start();
-    let worker = forkhorn.family().into_iter().find(|process| process.name == "forkhorn").expect("a worker");
+    let worker =
+        forkhorn.family().into_iter().find(|process| process.name == "forkhorn-w0").expect("a worker");
     let mut connection = forkhorn.connect();
     connection.get("/cgi-bin/x.sh");
     let before = descriptor_count(worker.pid);

@@ -3,3 +3,4 @@
 mod commands;
 mod metrics;
 mod pages;
+mod titles;
