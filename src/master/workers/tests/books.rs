@@ -9,7 +9,14 @@ use crate::channel::Role;
 fn any_sequence_of_facts_keeps_the_books() {
     for seed in 1..400_u64 {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let (mut world, queue) = World::new(random.below(2) == 0, 1 + random.below(3) as u16);
+        let (mut world, queue) = {
+            let (preload, workers) = (random.below(2) == 0, 1 + random.below(3) as u16);
+            let pool = match random.below(2) {
+                0 => PoolSize::fixed(workers),
+                _ => PoolSize { min: workers - 1, max: workers + 2 },
+            };
+            World::new(Settings { pool, worker_idle_timeout: SECOND, ..settings(1, preload) })
+        };
         world.run(queue);
         for _ in 0..120 {
             if world.ended {
@@ -59,8 +66,8 @@ struct World {
 }
 
 impl World {
-    fn new(preload: bool, workers: u16) -> (World, Vec<Action>) {
-        let settings = Settings { max_lifetime: Some(100 * SECOND), ..settings(workers, preload) };
+    fn new(settings: Settings) -> (World, Vec<Action>) {
+        let settings = Settings { max_lifetime: Some(100 * SECOND), ..settings };
         let now = Instant::now();
         let mut workers = Workers::new(settings.clone());
         let first = workers.start(now);
@@ -89,7 +96,9 @@ impl World {
                     queue.extend(self.workers.on_configured(self.settings.clone(), self.now));
                 }
                 Action::LookAtLoad => {
-                    let load = Load { busy: 1.5, idle: 0, ..Load::default() };
+                    // Now much, now nothing.
+                    let busy = if self.workers.last_id.is_multiple_of(3) { 0.0 } else { 1.5 };
+                    let load = Load { busy, idle: 9, ..Load::default() };
                     queue.extend(self.workers.on_load(load, self.now));
                 }
                 Action::Tell(..)
@@ -139,6 +148,7 @@ impl World {
                 None => vec![],
             },
             14 => self.workers.reload(now),
+            15 if random.below(2) == 0 => self.workers.wake(now),
             15 => self.workers.change_count(random.below(2) == 0, now),
             16 => self.workers.on_closed(id, now),
             _ => {
