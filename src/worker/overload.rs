@@ -168,7 +168,6 @@ impl Connection {
             return true;
         }
         log::debug!("{}: the client has left before its script was started", self.peer());
-        core.board.count(Counter::LeftInQueue);
         self.die(core);
         false
     }
