@@ -33,6 +33,12 @@ pub struct Cli {
 pub enum Command {
     /// Serve WSGI applications, CGI scripts and files over HTTP and FastCGI
     Serve(Box<Serve>),
+    /// Say whether `serve` would come up with the same options, and what stands in the way
+    ///
+    /// Options, listeners, CGI scripts, and the application, which is loaded as --user, for at most --upgrade-timeout
+    /// seconds. The exit code is the one that `serve` would have: 0 if all is well, 2 for wrong options, 3 for an
+    /// application that can't be loaded, 1 for the rest.
+    Check(Box<Serve>),
     /// Run a WSGI application once, as a CGI program, where a web server offers nothing else
     Cgi(Box<CgiProgram>),
     /// Measure CGI, warm CGI and prefork side by side on this machine

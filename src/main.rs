@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Command::Serve(options) => {
             finish(resolver.resolve(*options).and_then(|config| serve(config, source)))
         }
+        Command::Check(options) => {
+            finish(resolver.resolve(*options).and_then(|config| master::check(&config)))
+        }
         Command::Cgi(options) => finish(cgi_program::run(*options)),
         Command::Bench(options) => finish(bench::run(*options)),
         Command::Status(command) => finish(commands::status(&command)),

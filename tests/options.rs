@@ -46,8 +46,8 @@ fn every_option_is_explained_in_one_line() {
 
 #[test]
 fn pages_messages_and_examples_name_only_options_that_exist() {
-    /// Of other programs: git, cargo, pip, the project's own scripts.
-    const FOREIGN: [&str; 9] = [
+    /// Of other programs: git, cargo, pip, podman, the project's own scripts.
+    const FOREIGN: [&str; 13] = [
         "--check",
         "--exact",
         "--nocapture",
@@ -57,6 +57,10 @@ fn pages_messages_and_examples_name_only_options_that_exist() {
         "--help",
         "--version",
         "--unix-socket",
+        "--read-only",
+        "--tmpfs",
+        "--cap-drop",
+        "--security-opt",
     ];
     let mut known: BTreeSet<String> = FOREIGN.iter().map(|name| (*name).to_owned()).collect();
     for command in commands() {

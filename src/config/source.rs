@@ -115,6 +115,7 @@ fn resolve(serve: Serve, file: Option<&ConfigFile>) -> Result<Config, StartupErr
 fn options_of(cli: &Cli) -> Option<(&'static str, &Serve)> {
     match &cli.command {
         Command::Serve(serve) => Some(("serve", serve)),
+        Command::Check(serve) => Some(("check", serve)),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@
 mod access_log;
 mod boards;
 pub(crate) mod bridge;
+mod check;
 mod control;
 mod deaths;
 mod descriptor_limit;
@@ -58,6 +59,8 @@ use sockets::Available;
 use status::StatusServer;
 use upgrade::{Inheritance, Program, Successor, UPGRADE};
 use workers::{Action, ForkReport, Order, ProcessId, Workers};
+
+pub use check::check;
 
 /// Process ids start at 1.
 const SIGNALS: Token = Token(0);

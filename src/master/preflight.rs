@@ -47,7 +47,24 @@ pub(crate) fn check(config: &Config) -> Result<(), StartupError> {
             MountTarget::Application(_) => {}
         }
     }
+    if config.processes.identity.is_none() {
+        warn_of_spool_dir(config);
+    }
     check_all(config.processes.identity.as_ref(), &needs)
+}
+
+/// No reason not to start: in a container nothing may be writable, and short bodies need no file.
+fn warn_of_spool_dir(config: &Config) {
+    let directory = &config.limits.spool_dir;
+    if let Err(error) = eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+        log::warn!(
+            "{} can't be written, so that request bodies over {} bytes are answered 503 ({}): name another directory \
+             with --spool-dir",
+            directory.display(),
+            config.limits.spool_threshold_bytes,
+            error.desc()
+        );
+    }
 }
 
 /// What an interpreter and the applications need.

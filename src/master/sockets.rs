@@ -177,7 +177,7 @@ fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<So
     Ok(socket)
 }
 
-fn tcp_error(address: SocketAddr, error: &io::Error) -> StartupError {
+pub(crate) fn tcp_error(address: SocketAddr, error: &io::Error) -> StartupError {
     let hint = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => format!(
             "another process listens there (ss -ltnp 'sport = :{}' shows which); stop it, or name another port",

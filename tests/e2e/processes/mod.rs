@@ -1,6 +1,8 @@
 //! Master, template and workers: who is started when, who is told what, who may run as whom.
 
+mod check;
 mod configuration;
+mod containers;
 mod deaths;
 mod faults;
 mod identity;
