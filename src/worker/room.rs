@@ -64,7 +64,9 @@ impl State {
         }
         let closed = self.close_idle((most / PART).clamp(1, MOST_CLOSED));
         self.core.room.looks_at = (closed == 0).then(|| now + RETRY);
-        if closed > 0 {
+        // What the whole system lacks is not to be had at once by closing a little here.
+        let is_ours = lacking.as_ref().is_none_or(|error| error.raw_os_error() == Some(libc::EMFILE));
+        if closed > 0 && is_ours {
             self.listeners.retry_now();
         }
         if let Some(error) = lacking {
