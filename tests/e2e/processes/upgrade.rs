@@ -276,3 +276,20 @@ fn a_variable_that_no_master_has_set_is_refused() {
         assert!(log.contains("FORKHORN_UPGRADE is set in the environment, but "), "{log}");
     }
 }
+
+#[test]
+fn who_asks_how_forkhorn_is_asks_the_new_master() {
+    let mut installed = Installed::start("--http 127.0.0.1:0 --status unix:FOLDER/status.sock");
+    let status = Address::Unix(installed.forkhorn.folder.join("status.sock"));
+    let pid_of_master = || crate::support::http::get(&status, "/status").json()["pid"].clone();
+    assert_eq!(pid_of_master(), installed.forkhorn.pid());
+    let new = installed.upgrade();
+    assert_eq!(pid_of_master(), new);
+    // And so do orders.
+    let reload = std::process::Command::new(crate::support::forkhorn::BINARY)
+        .args(["reload", "--pid-file"])
+        .arg(installed.forkhorn.folder.join("pid"))
+        .output()
+        .expect("forkhorn starts");
+    assert!(reload.status.success(), "{reload:?}");
+}

@@ -228,3 +228,15 @@ fn another_user_can_not_give_orders() {
     forkhorn.wait_for_log("the control socket refuses process * of user ");
     assert_eq!(forkhorn.get("/pid").status, 200);
 }
+
+#[test]
+fn a_reload_with_a_wrong_configuration_says_what_is_wrong() {
+    let forkhorn = Forkhorn::new();
+    let file = forkhorn.folder.write("forkhorn.toml", "timeout = 20\n").display().to_string();
+    let (forkhorn, control) = start(forkhorn.code(APPLICATION).args(["--config", &file]));
+    assert_eq!(run(&["reload", "--control", &control]).code, 0);
+    forkhorn.folder.write("forkhorn.toml", "timeuot = 20\n");
+    let reload = run(&["reload", "--timeout", "30", "--control", &control]);
+    assert!(reload.code == 1 && reload.err.contains("'timeuot'"), "{}", reload.err);
+    assert_eq!(forkhorn.get("/").status, 200);
+}
