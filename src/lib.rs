@@ -11,7 +11,7 @@
 //!
 //! [`hand_off`] lets workers pass connections on to one another; on the [`scoreboard`] they show what they do. [`master`]
 //! starts, watches and replaces the worker processes; [`cli`] and [`config`] say how.
-//! [`cgi_program`] is the way back: an application as a CGI program. [`bench`] compares the ways.
+//! [`cgi_program`] is the way back: an application as a CGI program. [`mod@bench`] compares the ways.
 //! [`commands`] talk to a master that runs.
 
 pub mod bench;

@@ -14,7 +14,7 @@ use crate::master::spawn::ProcessCommand;
 /// The name of the installed module, and the one that cargo gives it.
 const FILE_NAMES: [&str; 2] = ["_forkhorn.abi3.so", "lib_forkhorn.so"];
 
-/// What the interpreter is started with, for whoever lists processes: a line, not the whole of [`BOOT`].
+/// What the interpreter is started with, for whoever lists processes: a line, not the whole of what [`boot`] gives.
 const READ_BOOT: &str = "import os; exec(os.read(0, 9999))";
 
 /// Tells the master why the bridge can't be loaded.

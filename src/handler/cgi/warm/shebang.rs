@@ -23,7 +23,7 @@ pub(crate) struct Command {
     pub language: WarmLanguage,
     /// What is executed.
     pub path: CString,
-    /// Its argv[0].
+    /// What its `argv` begins with.
     pub name: CString,
     /// The argument before the script's name.
     pub flag: Option<CString>,
