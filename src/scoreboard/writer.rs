@@ -180,12 +180,13 @@ fn micros(time: Duration) -> u64 {
 }
 
 fn write_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks(WORD_BYTES)) {
-        let mut whole = [0; WORD_BYTES];
-        if let Some(part) = whole.get_mut(..chunk.len()) {
-            part.copy_from_slice(chunk);
-        }
-        word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
+    let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+    let mut last = [0; WORD_BYTES];
+    for (place, byte) in last.iter_mut().zip(rest) {
+        *place = *byte;
+    }
+    for (word, chunk) in words.iter().zip(whole.iter().chain([&last])) {
+        word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
     }
 }
 
