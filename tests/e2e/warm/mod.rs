@@ -1,6 +1,8 @@
 //! Warm CGI: scripts that are run by copies of an interpreter, and are not to notice it.
 
 mod fidelity;
+mod learning;
+mod life;
 
 use std::fs;
 use std::path::Path;

@@ -10,7 +10,7 @@ require Filter::Util::Call;
 require lib;
 
 our (%setup, $channel, $spares, $program, $script, $owner, $wants_report);
-our (%preloaded, %identity, @directories, $checked_at);
+our (%standard, %preloaded, %identity, @directories, $checked_at);
 our $MESSAGE_BYTES = 256 * 1024;
 our $STALE_CHECK_SECONDS = 1;
 our $MAX_SCANNED_BYTES = 1024 * 1024;
@@ -201,6 +201,7 @@ sub report {
     my @names;
     for my $name (keys %INC) {
         my $file = $INC{$name};
+        next if $standard{$name};
         push @names, $name if defined $file && !ref $file && grep { $file eq "$_/$name" } @directories;
     }
     my $message = substr join("\0", 'learned', $setup{index}, sort @names), 0, 60_000;
@@ -285,7 +286,7 @@ sub start {
     $spares = $descriptors[0];
     open STDIN, '<', '/dev/null' or leave(1);
     @directories = grep { !ref && m{^/} } @INC;
-    my %standard = map { $_ => 1 } keys %INC;
+    %standard = map { $_ => 1 } keys %INC;
     my @loaded = preload(grep { length } split / /, $setup{modules});
     $standard{$_} or $preloaded{$_} = 1 for keys %INC;
     %preloaded = () unless @loaded;

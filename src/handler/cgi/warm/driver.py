@@ -293,7 +293,7 @@ def fixed_chance(modules):
     """Random numbers that were begun at the import would be the same in every copy."""
     if "numpy.random" in modules:
         return True
-    module = modules.get("random")
+    module = modules.get("random") or sys.modules.get("random")
     return module is not None and any(
         isinstance(candidate, module.Random) and not isinstance(candidate, module.SystemRandom)
         and candidate is not module._inst for candidate in gc.get_objects())

@@ -65,8 +65,9 @@ pub(super) struct Interpreter {
     child: Child,
     output: Output,
     logged_bytes: usize,
-    /// How many spare children wait.
+    /// How many spare children wait, and how many more it was asked for.
     spares: u16,
+    spares_to_come: u16,
     started: Instant,
     is_watched: bool,
 }
@@ -89,6 +90,7 @@ impl Interpreter {
             output: Output::new(output),
             logged_bytes: 0,
             spares: 0,
+            spares_to_come: 0,
             started: now,
             is_watched: false,
         })
@@ -152,16 +154,21 @@ impl Interpreter {
         }
     }
 
+    /// Another spare child waits.
     pub fn add_spare(&mut self) {
         self.spares = self.spares.saturating_add(1);
+        self.spares_to_come = self.spares_to_come.saturating_sub(1);
     }
 
-    /// Has it fork spare children.
-    pub fn ask_for_spares(&self, count: u16) {
-        if count > 0
-            && let Err(error) = self.link.send(&fields(&[b"S", count.to_string().as_bytes()]), &[])
-        {
-            log::debug!("a warm interpreter takes no message: {error}");
+    /// Has it fork as many spare children as are missing.
+    pub fn fill_spares(&mut self, wanted: u16) {
+        let missing = wanted.saturating_sub(self.spares).saturating_sub(self.spares_to_come);
+        if missing == 0 {
+            return;
+        }
+        match self.link.send(&fields(&[b"S", missing.to_string().as_bytes()]), &[]) {
+            Ok(()) => self.spares_to_come += missing,
+            Err(error) => log::debug!("a warm interpreter takes no message: {error}"),
         }
     }
 

@@ -179,7 +179,7 @@ impl Kind {
                     modules.join(" ")
                 );
                 interpreter.stage = Stage::Serving;
-                interpreter.ask_for_spares(spares);
+                interpreter.fill_spares(spares);
                 self.learning.begin();
                 self.retire_others(at);
                 None
@@ -201,8 +201,8 @@ impl Kind {
                     return None;
                 }
                 interpreter.running.insert(id);
-                if interpreter.stage == Stage::Serving && spares > 0 {
-                    interpreter.ask_for_spares(1);
+                if interpreter.stage == Stage::Serving {
+                    interpreter.fill_spares(spares);
                 }
                 self.pause = FIRST_PAUSE;
                 Some((id, Notice::Started(sender)))
