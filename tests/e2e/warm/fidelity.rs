@@ -1,9 +1,11 @@
 //! What a script sees, does and leaves behind is the same in a copy of a warm interpreter as in a fresh one: answers,
 //! standard error and exit status are compared byte for byte.
 
+use std::path::Path;
+
 use super::Scripts;
-use crate::support::Running;
 use crate::support::fastcgi::Request;
+use crate::support::{Running, python};
 
 /// A script, and what it is asked.
 type Case = (&'static str, &'static [&'static str]);
@@ -328,4 +330,19 @@ fn perl_scripts_do_not_notice_which_modules_their_interpreter_has_loaded() {
     comparison.warm_up(&["environment.pl", "warnings.pl"]);
     comparison.ask_all(PERL);
     comparison.finish();
+}
+
+#[test]
+fn every_python_of_this_machine_runs_scripts_as_if_it_was_fresh() {
+    for interpreter in python::interpreters() {
+        let scripts = Scripts::with_python(Path::new(&interpreter.executable));
+        let modules =
+            "python:json+decimal+email.message+fractions+logging+urllib.request+dataclasses+inspect+typing";
+        let mut comparison = Comparison::new(&scripts, &["--warm", modules, "--warm-no-learning"]);
+        comparison.warm_up(&["environment.py"]);
+        let only = ["environment.py", "errors.py", "ending.py", "source.py", "modules/many.py", "syntax.py"];
+        let cases: Vec<Case> = PYTHON.iter().filter(|(name, _)| only.contains(name)).copied().collect();
+        comparison.ask_all(&cases);
+        comparison.finish();
+    }
 }

@@ -1,6 +1,6 @@
-# The warm interpreter of Python scripts: run once, by `python3 -c`, and copied for each request.
+# The warm interpreter of Python scripts: run once, by a line of Python in a file, and copied for each request.
 #
-# Descriptor 0 is the channel to the worker, SOCK_SEQPACKET: each message is its fields, joined by NUL. Answered are
+# Descriptor 1 is the channel to the worker, SOCK_SEQPACKET: each message is its fields, joined by NUL. Answered are
 # R (run a script), W (wait for a child that has ended) and S (fork spare children); the file `link.rs` has the table. What is
 # imported beyond what every interpreter has at its start is hidden from scripts until they import it themselves.
 
@@ -9,8 +9,12 @@ import sys
 if sys.version_info < (3, 7):
     # No gc.freeze, and in Python 2 no recvmsg.
     import os
-    os.write(0, ("unusable\0it is Python %d.%d; warm scripts need 3.7 or newer" % sys.version_info[:2]).encode("ascii"))
+    os.write(1, ("unusable\0it is Python %d.%d; warm scripts need 3.7 or newer" % sys.version_info[:2]).encode("ascii"))
     os._exit(0)
+
+if sys.version_info < (3, 10):
+    # There, what is registered lies in the module, of which there must not be two.
+    import atexit
 
 BASELINE = frozenset(sys.modules)
 
@@ -133,23 +137,22 @@ class Store:
     def exec_module(self, module):
         # What it needs first, and without a look at sys.path: it was loaded with just these.
         name = module.__spec__.name
-        waiting, seen = [name], {name}
+        waiting, seen, shown = [name], {name}, []
         while waiting:
             for needed in self.needs.get(waiting.pop(), ()):
                 if needed not in seen and needed in self.modules:
                     seen.add(needed)
                     waiting.append(needed)
                     if needed not in sys.modules:
-                        self.show(needed)
+                        sys.modules[needed] = self.modules[needed]
+                        shown.append(needed)
+        for needed in shown:
+            parent, _, leaf = needed.rpartition(".")
+            package = sys.modules.get(parent)
+            if package is not None and not hasattr(package, leaf):
+                setattr(package, leaf, sys.modules[needed])
         # The import system has put its own there.
         module.__spec__ = self.specs[name]
-
-    def show(self, name):
-        module = sys.modules[name] = self.modules[name]
-        parent, _, leaf = name.rpartition(".")
-        package = sys.modules.get(parent)
-        if package is not None and not hasattr(package, leaf):
-            setattr(package, leaf, module)
 
     def forget(self):
         self.modules.clear()
@@ -455,6 +458,7 @@ class Interpreter:
         if not getattr(sys.flags, "safe_path", sys.flags.isolated):
             sys.path.insert(0, directory)
         sys.argv[:] = [path]
+        sys.path_importer_cache.setdefault(path, None)
         if hasattr(sys, "orig_argv"):
             sys.orig_argv[:] = self.argv + [path]
         main = sys.modules["__main__"]
@@ -678,15 +682,19 @@ def serve(channel, spares, interpreter, scripts, store):
 
 def start():
     global PATH
-    if sys.path[:1] == [""]:
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
+        # The directory of the program, which is a script's yet.
         del sys.path[0]
+    sys.path_importer_cache.pop(sys.argv[0], None)
     PATH = list(sys.path)
-    channel = Channel(os.dup(0))
-    null = os.open(os.devnull, os.O_RDWR)
+    channel = Channel(os.dup(1))
     # What a request without a body reads, and what one with a body reads: streams are made differently of them.
+    os.dup2(1, 0)
     piped = make_stdin()
+    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
+    os.dup2(2, 1)
     fields, descriptors = channel.receive()
     setup = dict(field.decode("utf-8", "surrogateescape").split("=", 1) for field in fields if b"=" in field)
     for descriptor in descriptors:

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 
 use super::super::output::{Output, Read};
@@ -238,10 +239,19 @@ fn tell(link: &Link, setup: &Setup<'_>, theirs: &Theirs) -> io::Result<()> {
 
 fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io::Result<Child> {
     let mut arguments: Vec<&CStr> = setup.command.flag.as_deref().into_iter().collect();
-    arguments.extend(match setup.command.language {
-        WarmLanguage::Python => [c"-c", PYTHON_BOOT],
-        WarmLanguage::Perl => [PERL_BOOT, c"/dev/null"],
-    });
+    let boot;
+    let (channel, output) = (theirs.channel.as_fd(), output.as_fd());
+    let standard = match setup.command.language {
+        WarmLanguage::Python => {
+            boot = python_boot()?;
+            arguments.push(c"/proc/self/fd/0");
+            [boot.as_fd(), channel, output]
+        }
+        WarmLanguage::Perl => {
+            arguments.extend([PERL_BOOT, c"/dev/null"]);
+            [channel, output, output]
+        }
+    };
     spawn::spawn(&Program {
         path: &setup.command.path,
         name: &setup.command.name,
@@ -249,13 +259,24 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
         environment: setup.environment,
         directory: c"/",
         limits: setup.limits,
-        standard: [theirs.channel.as_fd(), output.as_fd(), output.as_fd()],
+        standard,
     })
 }
 
-/// Leaves no name behind in the module that is to be the script's.
-const PYTHON_BOOT: &CStr =
-    c"exec(compile(__import__('posix').read(0,99999),'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})";
+/// A program in a file, as scripts are: the interpreter prepares itself otherwise for `-c`. It leaves no name behind in
+/// the module that is to be the script's.
+fn python_boot() -> io::Result<OwnedFd> {
+    const BOOT: &[u8] =
+        b"exec(compile(__import__('posix').read(1,99999),'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})\n";
+    let file = spawn::above_standard(memfd_create(c"forkhorn", MFdFlags::MFD_CLOEXEC)?)?;
+    let mut rest = BOOT;
+    while !rest.is_empty() {
+        let written = nix::unistd::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(file)
+}
+
 /// Runs before the first byte of the program is read. Not by `eval`, whose uses are counted: a script sees their number.
 const PERL_BOOT: &CStr = c"-M5.006;BEGIN{sysread STDIN,my$s,99999;my@l=split/^/,$s;unshift@INC,sub{shift@INC;sub{$_=@l?shift@l:'';length$_?1:0}};require'forkhorn_warm.pl';delete$INC{'forkhorn_warm.pl'};Forkhorn::Warm::start()}";
 
