@@ -5,6 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ const LIMITS: Limits = Limits {
     max_requests: 4,
     head_timeout: Duration::from_secs(1),
     body_timeout: Duration::from_secs(2),
+    min_rate: NonZeroU64::new(7),
     keep_alive_timeout: Duration::from_secs(3),
 };
 

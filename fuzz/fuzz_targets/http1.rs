@@ -4,6 +4,7 @@
 #![no_main]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ const LIMITS: Limits = Limits {
     max_requests: 1,
     head_timeout: Duration::from_secs(1),
     body_timeout: Duration::from_secs(2),
+    min_rate: NonZeroU64::new(7),
     keep_alive_timeout: Duration::from_secs(3),
 };
 

@@ -72,8 +72,13 @@ impl Scripts {
         self.running.get(key).is_some_and(|entry| entry.timer == Some(at))
     }
 
+    /// Scripts whose clients have left, and which have ended themselves, hold up nobody while their children have time to
+    /// follow; but no more of them at once than there may be scripts.
     pub fn may_start(&self) -> bool {
-        self.running.len() < self.config.max_scripts
+        let (all, most) = (self.running.len(), self.config.max_scripts);
+        all < most
+            || (all < most.saturating_mul(2)
+                && self.running.values().filter(|entry| !entry.run.is_remnant()).count() < most)
     }
 
     pub fn may_wait(&self) -> bool {

@@ -178,6 +178,11 @@ impl Process {
         self.state == State::Reaped
     }
 
+    /// The script has ended, and only its group's grace is not over.
+    pub fn is_remnant(&self) -> bool {
+        matches!(self.state, State::Ended { .. })
+    }
+
     /// Tells the whole process group to end.
     pub fn end(&mut self, now: Instant) {
         if self.state == State::Running {

@@ -349,6 +349,11 @@ impl ScriptRun {
         self.process.on_deadline(now);
     }
 
+    /// It was told to end and has, but children of it may be left for a moment.
+    pub(crate) fn is_remnant(&self) -> bool {
+        self.process.is_remnant()
+    }
+
     /// The process is reaped, and its last event taken: the run may be dropped.
     pub fn is_over(&self) -> bool {
         self.process.is_over() && self.is_response_over() && self.next.is_none()

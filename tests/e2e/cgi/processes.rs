@@ -119,6 +119,30 @@ fn a_script_ends_when_its_client_has_gone() {
 }
 
 #[test]
+fn a_script_that_has_followed_its_client_makes_room_before_its_children_have() {
+    // Its child lives until its group is killed, a quarter of a second later, and looks for the next script meanwhile.
+    let child = "trap '' TERM; touch \\$1.waits; until [ -e next ]; do sleep 0.01; done; touch met";
+    let first = format!("#!/bin/sh\n{OK}; echo started\nsh -c \"{child}\" x $QUERY_STRING &\nwait\n");
+    let next = format!("#!/bin/sh\ntouch next; {OK}; echo next\n");
+    let forkhorn = Forkhorn::new().script("first.sh", first).script("next.sh", next).cgi_folder();
+    let forkhorn = forkhorn.args(["--cgi-max-scripts", "1"]).start();
+    let scripts = forkhorn.folder.join("cgi-bin");
+    let mut attempt = 0;
+    // More than once: on a slow machine the quarter of a second may be over.
+    wait_until("a script begins while the child of one that was told to end lives", || {
+        attempt += 1;
+        let mut client = forkhorn.connect();
+        client.send(request_bytes("GET", &format!("/cgi-bin/first.sh?{attempt}"), &[], b""));
+        wait_until("the child runs", || scripts.join(format!("{attempt}.waits")).exists());
+        drop(client);
+        assert_eq!(forkhorn.get("/cgi-bin/next.sh").text(), "next\n");
+        wait_for_no_scripts(&forkhorn);
+        std::fs::remove_file(scripts.join("next")).expect("the next script has run");
+        scripts.join("met").exists()
+    });
+}
+
+#[test]
 fn a_slow_reader_holds_back_its_script_and_nobody_else() {
     let lines = format!("{OK}; head -c 200000000 /dev/zero; touch all-written");
     let forkhorn = script(&lines)
