@@ -22,7 +22,7 @@
 //! | stale file | a module that is loaded has changed: it wants to be replaced |
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +103,8 @@ impl Link {
     pub fn receive(&self, user: u32) -> io::Result<Option<(Said, i32)>> {
         loop {
             let mut buffer = vec![0; MAX_ANSWER_BYTES];
-            let mut control = nix::cmsg_space!(UnixCredentials);
+            // Room for all that one message may have (SCM_MAX_FD): what is cut off could not be told from what is wrong.
+            let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
             let (length, sender) = {
                 let mut parts = [IoSliceMut::new(&mut buffer)];
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -112,10 +113,17 @@ impl Link {
                         Err(Errno::EINTR) => continue,
                         result => result?,
                     };
-                let sender = message.cmsgs()?.find_map(|control| match control {
-                    ControlMessageOwned::ScmCredentials(sender) => Some(sender),
-                    _ => None,
-                });
+                let mut sender = None;
+                for control in message.cmsgs()? {
+                    match control {
+                        ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
+                        // Nobody has reason to send any. A descriptor that was just made can be closed.
+                        ControlMessageOwned::ScmRights(rights) => {
+                            rights.into_iter().for_each(|descriptor| drop(nix::unistd::close(descriptor)));
+                        }
+                        _ => {}
+                    }
+                }
                 (message.bytes, sender)
             };
             if length == 0 {
