@@ -84,6 +84,8 @@ def forkhorn(name: str, protocol: str, *options: str) -> Peer:
 
 FORKHORN_HTTP = forkhorn("forkhorn, HTTP", "http")
 FORKHORN_FASTCGI = forkhorn("forkhorn, FastCGI", "fastcgi")
+FORKHORN_WARM = forkhorn("forkhorn --warm", "http", "--warm", "python,perl")
+FORKHORN_SPARES = forkhorn("forkhorn --warm --warm-spares 8", "http", "--warm", "python,perl", "--warm-spares", "8")
 FORKHORN_PRELOADED = forkhorn("forkhorn --preload always", "http", "--preload", "always")
 FORKHORN_WARMED_UP = forkhorn("forkhorn --warm-up /", "http", "--preload", "always", "--warm-up", "/")
 FORKHORN_NOT_PRELOADED = forkhorn("forkhorn --preload never", "http", "--preload", "never")

@@ -13,8 +13,12 @@ SCRIPTS = {
     "static C program": "script.c.cgi",
     "sh": "script.sh",
     "Perl": "script.pl",
+    "Perl with CGI.pm": "cgi_pm.pl",
     "Python": "script.py",
 }
+# Groups that warm interpreters can run, and one whose answer the floor does not know.
+WARM = ("Perl", "Perl with CGI.pm", "Python")
+NO_FLOOR = ("Perl with CGI.pm",)
 CONNECTIONS = 8
 HEAD_BYTES = len(b"Content-Type: text/plain\r\n\r\n")
 
@@ -48,7 +52,11 @@ def cases() -> list[Case]:
             (peers.APACHE, False, True),
             (peers.LIGHTTPD, False, True),
             (peers.FCGIWRAP, True, False),
+            (peers.FORKHORN_WARM, False, True),
+            (peers.FORKHORN_SPARES, False, True),
         )
+        if (peer not in (peers.FORKHORN_WARM, peers.FORKHORN_SPARES) or group in WARM)
+        and (peer is not peers.SPAWN_FLOOR or group not in NO_FLOOR)
     ]
 
 
@@ -59,7 +67,7 @@ CGI_SUITE = Suite(
     " core, nginx on the load's. One worker of forkhorn; Apache with mpm_event; fcgiwrap with 8 processes."
     " CPU time is all the time that the core was busy, because Apache and fcgiwrap don't wait for their"
     " scripts in a way that the kernel adds up. The floor starts one script after the other with"
-    " posix_spawn, reads what it writes, and waits for its end.",
+    " posix_spawn, reads what it writes, and waits for its end. `--warm` copies an interpreter that runs already.",
     columns=[RATE, P50, P99, CPU, BUSY],
     chart="rate",
     higher_is_better=True,
