@@ -49,7 +49,7 @@ fn warm_parent(forkhorn: &Running, name: &str) -> i32 {
 
 /// The processes below the master that are none of forkhorn's own.
 fn others(forkhorn: &Running) -> Vec<ProcessEntry> {
-    forkhorn.family().into_iter().filter(|process| process.name != "forkhorn").collect()
+    forkhorn.family().into_iter().filter(|process| !process.name.starts_with("forkhorn")).collect()
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn other_flags_and_interpreters_run_the_classic_way() {
     let worker = forkhorn
         .family()
         .into_iter()
-        .find(|process| process.pid != forkhorn.pid() && process.name == "forkhorn");
+        .find(|process| process.pid != forkhorn.pid() && process.name == "forkhorn-w0");
     let worker = worker.expect("a worker").pid;
     for _ in 0..2 {
         assert_eq!(ask(&forkhorn, "taint"), format!("1 {worker}"));
@@ -286,7 +286,7 @@ fn warm_interpreters_end_with_their_worker() {
     let worker = forkhorn
         .family()
         .into_iter()
-        .find(|process| process.pid != forkhorn.pid() && process.name == "forkhorn");
+        .find(|process| process.pid != forkhorn.pid() && process.name == "forkhorn-w0");
     kill(Pid::from_raw(worker.expect("a worker").pid), Signal::SIGKILL).expect("it runs");
     for pid in interpreters {
         wait_until("it is gone", || process(pid).is_none());

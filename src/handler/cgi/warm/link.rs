@@ -119,7 +119,9 @@ impl Link {
                         ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
                         // Nobody has reason to send any. A descriptor that was just made can be closed.
                         ControlMessageOwned::ScmRights(rights) => {
-                            rights.into_iter().for_each(|descriptor| drop(nix::unistd::close(descriptor)));
+                            for descriptor in rights {
+                                let _ = nix::unistd::close(descriptor);
+                            }
                         }
                         _ => {}
                     }
