@@ -1,6 +1,6 @@
 //! The relief thread: drives the loop while every application thread is with the application.
 //!
-//! It looks some thousand times a second whether the driver's seat has been empty since its last look, and sleeps for good
+//! It looks a thousand times a second whether the driver's seat has been empty since its last look, and sleeps for good
 //! while the worker idles. A fast application is always back in the seat before it looks.
 
 use std::io;
@@ -16,14 +16,9 @@ use super::Shared;
 use super::hand_off::Drain;
 use super::state::{Phase, State};
 
-/// A request that has kept the application's threads for this long, and less than twice as long, is relieved.
-const TICK: Duration = Duration::from_micros(250);
-
-/// The same in a worker that answers one request after the other: each look takes time from them.
-const BUSY_TICK: Duration = Duration::from_millis(1);
-
-/// A worker whose seat changes so often within a tick is a busy one. A request takes the seat and leaves it.
-const BUSY_CHANGES: u64 = 8;
+/// A request that has kept the application's threads for this long, and less than twice as long, is relieved. Pages of
+/// common frameworks take less: each change of drivers costs them some ten microseconds.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How often a worker that stays busy asks how many others there are.
 const RECOUNT: Duration = Duration::from_millis(250);
@@ -42,13 +37,12 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 fn run(shared: &Shared) {
     leave_signals_to_the_interpreter();
     let mut seen = shared.seat.changes.load(Ordering::Relaxed);
-    let (mut tick, mut quiet) = (TICK, 0);
+    let mut quiet = 0;
     while !shared.seat.ended.load(Ordering::Relaxed) {
-        std::thread::sleep(tick);
+        std::thread::sleep(TICK);
         let empty_since = shared.seat.is_empty_since();
         let changes = shared.seat.changes.load(Ordering::Relaxed);
         if changes != seen {
-            tick = if changes - seen < BUSY_CHANGES { TICK } else { BUSY_TICK };
             (seen, quiet) = (changes, 0);
         } else if empty_since == Some(seen) {
             if let Err(error) = relieve(shared, seen) {
@@ -60,7 +54,7 @@ fn run(shared: &Shared) {
             if quiet >= QUIET_TICKS {
                 shared.seat.sleep_until_left();
                 seen = shared.seat.changes.load(Ordering::Relaxed);
-                (tick, quiet) = (TICK, 0);
+                quiet = 0;
             }
         }
     }
