@@ -278,11 +278,11 @@ fn interpreter(options: &Bench) -> Vec<OsString> {
 
 /// Scripts have working directories of their own.
 fn absolute(path: &Path) -> OsString {
-    match path.components().count() > 1 {
-        true => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into(),
-        // A name that is looked up in PATH, or a directory here.
-        false if path.is_dir() => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into(),
-        false => path.into(),
+    // A single name is looked up in PATH, unless it is a directory here.
+    if path.components().count() > 1 || path.is_dir() {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into()
+    } else {
+        path.into()
     }
 }
 

@@ -36,16 +36,21 @@ use relay::End;
 /// What a request over its time gets on top, for its stacks to be logged.
 const REPORT_TIME: Duration = Duration::from_secs(1);
 
-/// The web server gets an answer, the reason goes to its error log.
-const ANSWER_500: &str = r#"
+/// The web server gets an answer, the reason goes to its error log. `{answer:?}` is a Python literal too.
+fn fail_with_answer() -> String {
+    let answer = relay::INTERNAL_ERROR;
+    format!(
+        r#"
 import sys
 
 def fail(report, advice):
     sys.stderr.write("%s\nforkhorn: %s\n" % (report, advice))
-    sys.stdout.write("Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n500 Internal Server Error\n")
+    sys.stdout.write({answer:?})
     sys.stdout.flush()
     sys.exit(3)
-"#;
+"#
+    )
+}
 
 /// Arguments after those of [`Bridge::arguments`]: a descriptor, and where in its file the configuration begins.
 const RUN: &str = "
@@ -62,7 +67,7 @@ sys.exit(bridge().cgi(settings))
 pub fn run(options: CgiProgram) -> Result<(), StartupError> {
     let Err(error) = exec(options);
     let is_request = std::env::var_os("GATEWAY_INTERFACE").is_some();
-    if is_request && let Err(error) = io::stdout().write_all(relay::INTERNAL_ERROR) {
+    if is_request && let Err(error) = io::stdout().write_all(relay::INTERNAL_ERROR.as_bytes()) {
         log::debug!("{error}");
     }
     Err(error)
@@ -97,7 +102,7 @@ fn exec(options: CgiProgram) -> Result<Infallible, StartupError> {
 /// A file without a name that the interpreter inherits: its code, then the configuration. The command line would show
 /// the configuration to everybody on the machine. Also how many bytes the code has.
 fn settings(config: &Config) -> io::Result<(File, usize)> {
-    let code = boot(ANSWER_500, RUN);
+    let code = boot(&fail_with_answer(), RUN);
     let mut file = File::from(memfd_create(c"forkhorn-cgi", MFdFlags::empty())?);
     file.write_all(code.as_bytes())?;
     file.write_all(&serde_json::to_vec(config)?)?;
@@ -185,7 +190,7 @@ impl Program {
     /// The application can't be loaded; the log has the reason.
     pub fn refuse(mut self) {
         // Nobody is left to be told if this fails.
-        let _ = self.stdout.write_all(relay::INTERNAL_ERROR);
+        let _ = self.stdout.write_all(relay::INTERNAL_ERROR.as_bytes());
     }
 }
 

@@ -16,8 +16,8 @@ const ID: u16 = 1;
 const PIECE: usize = 64 * 1024;
 
 /// What the web server gets when there is no answer.
-pub(super) const INTERNAL_ERROR: &[u8] =
-    b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n500 Internal Server Error\n";
+pub(super) const INTERNAL_ERROR: &str =
+    "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n500 Internal Server Error\n";
 
 /// What came of a request.
 pub(super) enum End {
@@ -62,7 +62,7 @@ pub(super) fn relay(
             Some(ResponseEvent::Values(_) | ResponseEvent::UnknownType(_)) => {}
             None | Some(ResponseEvent::End { .. }) if has_begun => return End::BrokenOff,
             None | Some(ResponseEvent::End { .. }) => {
-                return match stdout.write_all(INTERNAL_ERROR) {
+                return match stdout.write_all(INTERNAL_ERROR.as_bytes()) {
                     Ok(()) => End::NotAnswered,
                     Err(error) => End::NotTaken(error),
                 };

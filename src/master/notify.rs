@@ -187,6 +187,7 @@ mod tests {
             wanted: 2,
             ever_ready: serving > 0,
             reloading: false,
+            reload_failure: None,
             stopping: false,
         }
     }
@@ -211,6 +212,11 @@ mod tests {
         assert_eq!(manager.heard(), "STATUS=generation 0 serves, 1 of 2 workers ready; reloading\n");
         notifier.observe(&summary(1), now);
         assert!(manager.heard().starts_with("READY=1\n"));
+        // What the application says can't pass for a message of ours.
+        let failed = Some("boom\nREADY=1".to_owned());
+        notifier.observe(&Summary { reload_failure: failed, ..summary(1) }, now);
+        let expected = "STATUS=generation 0 serves, 1 of 2 workers ready; the last reload failed: boom\n";
+        assert_eq!(manager.heard(), expected);
         notifier.begin_stop(Duration::from_secs(20));
         notifier.begin_stop(Duration::from_secs(20));
         assert_eq!(manager.heard(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000\n");

@@ -18,6 +18,18 @@ use super::python;
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_forkhorn");
 
+/// Runs the binary to its end: its exit code, what it printed, and its errors.
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(BINARY)
+        .args(arguments)
+        .env_remove("VIRTUAL_ENV")
+        .env("PATH", python::search_path())
+        .output()
+        .expect("the binary");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
 /// Variables that would change what forkhorn does.
 const FOREIGN_VARIABLES: [&str; 14] = [
     "VIRTUAL_ENV",

@@ -1,26 +1,15 @@
 //! `forkhorn check`: the exit code and the words that `serve` would have, without serving.
 
-use std::process::Command;
-
 use crate::support::folder::set_mode;
-use crate::support::forkhorn::{BINARY, require_bridge};
+use crate::support::forkhorn::{require_bridge, run};
 use crate::support::process::processes;
-use crate::support::python::{default_python, search_path};
+use crate::support::python::default_python;
 use crate::support::{Folder, fixture};
 
 fn check(arguments: &[&str]) -> (i32, String, String) {
     require_bridge();
-    let output = Command::new(BINARY)
-        .arg("check")
-        .args(arguments)
-        .arg("--python")
-        .arg(default_python())
-        .env_remove("VIRTUAL_ENV")
-        .env("PATH", search_path())
-        .output()
-        .expect("the binary");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    let python = default_python().display().to_string();
+    run(&[&["check"], arguments, &["--python", &python]].concat())
 }
 
 #[test]

@@ -1,21 +1,7 @@
 //! The command line: what it refuses, with which words and which exit code.
 
-use std::process::Command;
-
-use crate::support::forkhorn::BINARY;
-use crate::support::python::search_path;
+use crate::support::forkhorn::run;
 use crate::support::{Forkhorn, fixture};
-
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(BINARY)
-        .args(arguments)
-        .env_remove("VIRTUAL_ENV")
-        .env("PATH", search_path())
-        .output()
-        .expect("the binary");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
 
 #[test]
 fn wrong_options_end_with_2_and_name_what_is_wrong() {

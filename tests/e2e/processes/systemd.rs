@@ -68,7 +68,10 @@ fn systemd_is_told_of_the_start_of_reloads_and_of_the_stop() {
     forkhorn.signal(Signal::SIGHUP);
     manager.wait_for("RELOADING=1");
     manager.wait_for("READY=1");
-    manager.wait_for("STATUS=generation 1 serves");
+    manager.wait_for("STATUS=generation 1 serves, 1 of 1 workers ready; the last reload failed: ");
+    forkhorn.folder.write("app.py", SHOWS_VARIABLES);
+    forkhorn.signal(Signal::SIGHUP);
+    manager.wait_for("STATUS=generation 2 serves, 1 of 1 workers ready");
     forkhorn.signal(Signal::SIGTERM);
     manager.wait_for("STOPPING=1");
     manager.wait_for("EXTEND_TIMEOUT_USEC=41000000");
