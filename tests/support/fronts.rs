@@ -171,6 +171,11 @@ impl Front {
         http::request(&self.address, method, target, fields, body)
     }
 
+    /// What the web server has written about errors, to whatever place.
+    pub fn logs(&self) -> String {
+        self.server.log.text() + &front_logs(&self.run)
+    }
+
     #[track_caller]
     pub fn connect(&self) -> Connection {
         Connection::open(&self.address)

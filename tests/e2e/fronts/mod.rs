@@ -1,5 +1,6 @@
 //! Real web servers in front: the examples as they stand, and how each server's dialect becomes one environ.
 
+mod cgi_hosts;
 mod examples;
 mod mapping;
 mod traffic;
