@@ -71,6 +71,12 @@ impl Gateway {
         }
     }
 
+    /// For the access log, what is known of a request without a whole head: who sent it.
+    pub fn name_client(&self, endpoint: &Endpoint, meta: &mut MetaVariables) {
+        meta.clear();
+        push_remote(endpoint, meta);
+    }
+
     /// Decodes a path, finds its mount, and sets SCRIPT_NAME and PATH_INFO. `Ok(None)`: there is no mount.
     fn locate_path(&self, raw: &[u8], meta: &mut MetaVariables) -> Result<Option<Route>, path::PathError> {
         let decoded = meta.store_with(|bytes| path::decode(raw, bytes))?;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::ListenerProtocol;
 use crate::gateway::{CgiTarget, KnownName, Place, Route};
 use crate::handler::cgi::{self, Script};
 use crate::handler::static_files;
@@ -283,7 +284,12 @@ impl Connection {
         core.board.count(Counter::rejection(error.status()));
         match self.flight(id) {
             None => {
-                let request = core.spare_request();
+                let mut request = core.spare_request();
+                request.id = core.unique_ids.make();
+                // Over FastCGI the peer is the web server, and who asked it is not known.
+                if self.protocol.kind() == ListenerProtocol::Http {
+                    core.gateway.name_client(&self.endpoint, &mut request.meta);
+                }
                 self.flights.push(Flight::new(id, Step::Answered, request, false, core.now));
             }
             Some(flight) => {

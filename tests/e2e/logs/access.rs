@@ -131,6 +131,37 @@ fn the_time_in_the_queue_is_told() {
 }
 
 #[test]
+fn a_request_that_was_never_understood_has_a_line_with_its_client() {
+    let forkhorn = logging("{remote_addr} {method} {target} {status} {handler} {request_id}").start();
+    for (bytes, status) in [
+        ("GET\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/3.0\r\n\r\n".to_owned(), 505),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(1 << 20)), 414),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            400,
+        ),
+    ] {
+        let mut connection = forkhorn.connect();
+        // It may refuse before it has read all.
+        connection.send_anyway(&bytes);
+        assert_eq!(connection.read_response().status, status, "{}", &bytes[..10]);
+    }
+    let lines = lines(&forkhorn, 4);
+    let statuses: Vec<&str> = lines
+        .iter()
+        .map(|line| {
+            let line = line.strip_prefix("127.0.0.1 - - ").unwrap_or_else(|| panic!("{line}"));
+            let (status, rest) = line.split_once(' ').expect("more");
+            let id = rest.strip_prefix("- ").unwrap_or_else(|| panic!("{line}"));
+            assert!(id.len() >= 16, "{line}");
+            status
+        })
+        .collect();
+    assert_eq!(statuses, ["400", "505", "414", "400"]);
+}
+
+#[test]
 fn no_client_can_forge_a_line_in_any_form() {
     for format in
         ["combined", "json", "{user_agent} {query} {header:X-A} {var:HTTP_X_B} {host} {remote_user}"]
