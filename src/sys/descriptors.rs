@@ -7,7 +7,10 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::close;
 
 /// The kernel's SCM_MAX_FD: more descriptors can't go with one message.
 pub(crate) const MAX_DESCRIPTORS: usize = 253;
@@ -62,6 +65,18 @@ pub(crate) fn has_room_for_descriptors(socket: BorrowedFd<'_>) -> io::Result<boo
     drop(received.descriptors);
     // The control buffer is large enough for all that the kernel lets one message have.
     Ok(message_flags & libc::MSG_CTRUNC == 0)
+}
+
+/// Makes the table of this process's descriptors as large as its limit allows, up to `most`, for a process that is about to
+/// start threads. The kernel enlarges the table of a process with several threads only after it has waited for all
+/// processors (synchronize_rcu): whoever opens the 65th descriptor, or the 257th, would stand still for ten milliseconds.
+pub(crate) fn enlarge_table(most: u64) -> io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let highest = i32::try_from(limit.min(most)).unwrap_or(i32::MAX).saturating_sub(1);
+    // The table never shrinks.
+    let raw = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(highest))?;
+    close(raw)?;
+    Ok(())
 }
 
 /// Reads the beginning of the file behind a descriptor that somebody else in this process owns, without moving its

@@ -18,8 +18,8 @@ pub(crate) use append::append;
 pub(crate) use command::{as_identity, in_clean_state, with_clean_signals};
 pub use descriptors::peek;
 pub(crate) use descriptors::{
-    MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, has_room_for_descriptors, hide_inherited,
-    receive_message, send_message, unread_by_peer,
+    MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, enlarge_table, has_room_for_descriptors,
+    hide_inherited, receive_message, send_message, unread_by_peer,
 };
 pub(crate) use fork::in_child;
 pub use fork::{Forked, fork_worker, try_in_copy};

@@ -94,6 +94,12 @@ impl Connection {
         }
     }
 
+    /// Nothing is expected from the peer now: the poll tells if there is something all the same, from when the connection
+    /// is added to it.
+    pub fn expect_nothing(&mut self) {
+        self.readable = self.registered && self.readable;
+    }
+
     /// The poll has an event for this connection.
     pub fn on_event(&mut self, event: &mio::event::Event, core: &mut Core) -> Fate {
         if event.is_readable() || event.is_read_closed() {

@@ -26,6 +26,7 @@ mod relief;
 mod response;
 mod room;
 mod scripts;
+mod seat;
 mod signals;
 mod socket;
 mod state;
@@ -38,12 +39,11 @@ mod wear;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::channel::ToMaster;
@@ -52,7 +52,7 @@ use crate::gateway::{Endpoint, Peer};
 use crate::logger;
 use crate::process::{WorkerExit, WorkerStart};
 use crate::scoreboard::Scoreboard;
-use crate::sys::epoll;
+use crate::sys::{self, epoll};
 
 pub use application::{Application, Call};
 pub use response::{Flow, Response};
@@ -66,12 +66,16 @@ use keyed::{Keyed, Source};
 use listener::Listeners;
 use overdue::Report;
 use protocol::Protocol;
+use seat::Seat;
 use signals::Signals;
 use socket::Socket;
 use state::{Phase, State};
 
 /// Events of one wait.
 const EVENTS: usize = 256;
+
+/// The table of descriptors is made this large at the start: 8 bytes for each. One with more enlarges it when it has to.
+const MOST_DESCRIPTORS: u64 = 8192;
 
 /// Who holds it waits for events and handles them.
 struct Driver {
@@ -97,24 +101,6 @@ struct Shared {
     exit: AtomicI32,
 }
 
-/// What the relief thread goes by.
-struct Seat {
-    /// An application thread drives.
-    taken: AtomicBool,
-    /// Counts how often the seat was taken or left.
-    changes: AtomicU64,
-    /// The worker ends, and with it the relief thread.
-    ended: AtomicBool,
-    /// The relief thread drives, and waits for events or for `back`.
-    relieved: AtomicBool,
-    /// Tells it that an application thread is back: that one may take all events, and leave again, before it looks.
-    back: EventFd,
-    /// The relief thread sleeps until it is told.
-    relief_sleeps: AtomicBool,
-    asleep: Mutex<()>,
-    wake: Condvar,
-}
-
 /// Gives the Python stack of every thread, as far as it can be had without the interpreter's lock: called on a thread
 /// that the interpreter does not know, when a request has run for too long.
 pub type Stacks = Box<dyn Fn() -> String + Send + Sync>;
@@ -135,6 +121,9 @@ enum Driven {
 impl Worker {
     /// Takes the listeners over. Call it after the last fork.
     pub fn new(start: WorkerStart, stacks: Stacks) -> io::Result<Worker> {
+        if let Err(error) = sys::enlarge_table(MOST_DESCRIPTORS) {
+            log::debug!("the table of descriptors can't be enlarged: {error}");
+        }
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Source::Waker.token())?;
         let poll_fd = epoll::descriptor(&poll)?;
@@ -174,7 +163,7 @@ impl Worker {
             state: Mutex::new(state),
             waker,
             poll_fd,
-            seat: Seat::new()?,
+            seat: Seat::new(relief::PATIENCE)?,
             room: Condvar::new(),
             stacks,
             times_application,
@@ -278,7 +267,7 @@ impl Worker {
 
     /// How the process should exit, once `serve` has returned on all threads.
     pub fn exit_code(&self) -> i32 {
-        self.shared.seat.ended.store(true, Ordering::Relaxed);
+        self.shared.seat.end();
         self.shared.lock().core.access_log.flush();
         self.shared.exit.load(Ordering::Relaxed)
     }
@@ -406,60 +395,6 @@ impl Shared {
                 log::error!("the master can't be told that this worker retires: {error}");
             }
             state.drain(Drain::HandOver);
-        }
-    }
-}
-
-impl Seat {
-    fn new() -> io::Result<Self> {
-        Ok(Seat {
-            taken: AtomicBool::new(false),
-            changes: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
-            relieved: AtomicBool::new(false),
-            back: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-            relief_sleeps: AtomicBool::new(false),
-            asleep: Mutex::default(),
-            wake: Condvar::new(),
-        })
-    }
-
-    fn take(&self) {
-        self.taken.store(true, Ordering::SeqCst);
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        if self.relieved.load(Ordering::SeqCst) {
-            // Failing means that it has been told already.
-            let _ = self.back.write(1);
-        }
-    }
-
-    fn leave(&self) {
-        // First: who sees the seat empty is to see this count too.
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        self.taken.store(false, Ordering::SeqCst);
-        if self.relief_sleeps.load(Ordering::SeqCst) {
-            self.relief_sleeps.store(false, Ordering::SeqCst);
-            drop(self.asleep.lock());
-            self.wake.notify_one();
-        }
-    }
-
-    /// How often the seat had been taken and left when it was left last; `None` if somebody sits there.
-    fn is_empty_since(&self) -> Option<u64> {
-        let empty = !self.taken.load(Ordering::SeqCst);
-        empty.then(|| self.changes.load(Ordering::SeqCst))
-    }
-
-    /// For the relief thread: sleeps until an application thread leaves the seat.
-    fn sleep_until_left(&self) {
-        let mut asleep = self.asleep.lock().unwrap_or_else(|_| std::process::abort());
-        self.relief_sleeps.store(true, Ordering::SeqCst);
-        // Left between the last look and the line above: its owner may not have seen that somebody sleeps.
-        if !self.taken.load(Ordering::SeqCst) {
-            self.relief_sleeps.store(false, Ordering::SeqCst);
-        }
-        while self.relief_sleeps.load(Ordering::SeqCst) {
-            asleep = self.wake.wait(asleep).unwrap_or_else(|_| std::process::abort());
         }
     }
 }

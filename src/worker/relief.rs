@@ -1,13 +1,12 @@
 //! The relief thread: drives the loop while every application thread is with the application.
 //!
-//! It looks a thousand times a second whether the driver's seat has been empty since its last look, and sleeps for good
-//! while the worker idles. A fast application is always back in the seat before it looks.
+//! It looks some thousand times a second whether the driver's seat (`seat.rs`) has been empty since its last look, and
+//! sleeps while the worker idles. A fast application is always back in the seat before it looks.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -18,13 +17,19 @@ use super::state::{Phase, State};
 
 /// A request that has kept the application's threads for this long, and less than twice as long, is relieved. Pages of
 /// common frameworks take less: each change of drivers costs them some ten microseconds.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const PATIENCE: Duration = Duration::from_millis(1);
+
+/// The same in a worker that has just had a slow request: what has come behind such a one gets away sooner.
+const SHORT_PATIENCE: Duration = Duration::from_micros(200);
+
+/// A request is slow that goes on for this long after it was relieved.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// After so many looks at a worker in which no request was slow, the patience is the usual one.
+const LOOKS_REMEMBERED: u32 = 50_000;
 
 /// How often a worker that stays busy asks how many others there are.
 const RECOUNT: Duration = Duration::from_millis(250);
-
-/// After so many looks at a worker that waits for requests, the thread sleeps until a request comes.
-const QUIET_TICKS: u32 = 2;
 
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     if shared.config.applications.is_empty() {
@@ -36,27 +41,64 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 
 fn run(shared: &Shared) {
     leave_signals_to_the_interpreter();
-    let mut seen = shared.seat.changes.load(Ordering::Relaxed);
-    let mut quiet = 0;
-    while !shared.seat.ended.load(Ordering::Relaxed) {
-        std::thread::sleep(TICK);
-        let empty_since = shared.seat.is_empty_since();
-        let changes = shared.seat.changes.load(Ordering::Relaxed);
-        if changes != seen {
-            (seen, quiet) = (changes, 0);
-        } else if empty_since == Some(seen) {
-            if let Err(error) = relieve(shared, seen) {
-                log::error!("the relief thread can't wait for events: {error}");
-                return;
-            }
+    if let Err(error) = watch(shared) {
+        log::error!("the relief thread can't wait for events: {error}");
+    }
+}
+
+fn watch(shared: &Shared) -> io::Result<()> {
+    let seat = &shared.seat;
+    let mut patience = Patience::default();
+    let mut before = seat.sleep_until_left()?;
+    while !seat.has_ended() {
+        before = if seat.is_empty_since() == Some(before) {
+            let began = Instant::now();
+            relieve(shared, before)?;
+            let others = shared.lock().core.board.population().serving > 1;
+            seat.set_patience(patience.after_relief(began.elapsed(), others));
+            seat.wait()
+        } else if seat.changes() != before {
+            seat.set_patience(patience.after_look());
+            seat.wait()
         } else {
-            quiet += 1;
-            if quiet >= QUIET_TICKS {
-                shared.seat.sleep_until_left();
-                seen = shared.seat.changes.load(Ordering::Relaxed);
-                quiet = 0;
-            }
+            seat.sleep_until_left()?
+        };
+    }
+    Ok(())
+}
+
+/// How long the seat may be empty. It follows the application: short while slow requests are mixed with others, and longer
+/// again as soon as requests turn out to end right after they were relieved.
+#[derive(Debug)]
+struct Patience {
+    now: Duration,
+    looks_left: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { now: PATIENCE, looks_left: 0 }
+    }
+}
+
+impl Patience {
+    /// `others`: there are workers that can take what waits here.
+    fn after_relief(&mut self, lasted: Duration, others: bool) -> Duration {
+        if lasted >= SLOW && others {
+            *self = Patience { now: SHORT_PATIENCE, looks_left: LOOKS_REMEMBERED };
+        } else if lasted < PATIENCE {
+            self.now = (self.now * 2).min(PATIENCE);
         }
+        self.now
+    }
+
+    /// The seat was empty for a moment only.
+    fn after_look(&mut self) -> Duration {
+        self.looks_left = self.looks_left.saturating_sub(1);
+        if self.looks_left == 0 {
+            self.now = PATIENCE;
+        }
+        self.now
     }
 }
 
@@ -77,10 +119,9 @@ fn leave_signals_to_the_interpreter() {
 
 /// Drives until an application thread is back. `left` counts the changes of the seat up to now.
 fn relieve(shared: &Shared, left: u64) -> io::Result<()> {
-    // Who takes the seat from now on tells this thread; who took it before is seen.
-    shared.seat.relieved.store(true, Ordering::SeqCst);
+    shared.seat.set_relieved(true);
     let result = drive(shared, left);
-    shared.seat.relieved.store(false, Ordering::SeqCst);
+    shared.seat.set_relieved(false);
     result
 }
 
@@ -151,4 +192,57 @@ fn wait(shared: &Shared, limit: Option<Duration>) -> io::Result<()> {
         let _ = back.read();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::hand_off::HandOffQueue;
+    use crate::worker::tests::{Running, read_answer, until};
+
+    #[test]
+    fn patience_follows_what_the_application_does() {
+        let (fast, long) = (Duration::from_micros(300), SLOW);
+        let middling = Duration::from_millis(5);
+        let mut patience = Patience::default();
+        for (lasted, others, expected) in [
+            (middling, true, PATIENCE),
+            (long, false, PATIENCE),
+            (long, true, SHORT_PATIENCE),
+            (middling, true, SHORT_PATIENCE),
+            // Pages that take hardly longer than the patience: each relief of them was in vain.
+            (fast, true, SHORT_PATIENCE * 2),
+            (fast, true, SHORT_PATIENCE * 4),
+            (fast, true, PATIENCE),
+            (fast, true, PATIENCE),
+            (long, true, SHORT_PATIENCE),
+        ] {
+            assert_eq!(patience.after_relief(lasted, others), expected, "{lasted:?}, others: {others}");
+        }
+        for _ in 1..LOOKS_REMEMBERED {
+            assert_eq!(patience.after_look(), SHORT_PATIENCE);
+        }
+        assert_eq!(patience.after_look(), PATIENCE, "the slow request was long ago");
+        assert_eq!(patience.after_look(), PATIENCE);
+    }
+
+    #[test]
+    fn a_slow_request_makes_the_next_relief_come_sooner_where_others_can_help() {
+        for (workers, expected) in [("1", PATIENCE), ("2", SHORT_PATIENCE)] {
+            let queue = HandOffQueue::open().expect("a queue");
+            let worker = Running::start_as(0, &["--workers", workers], queue);
+            let seat = &worker.shared.seat;
+            assert_eq!(seat.patience(), PATIENCE);
+            let mut slow = worker.connect();
+            slow.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+            until(|| seat.is_relieved().then_some(()));
+            // From here on it lasts at least so long.
+            std::thread::sleep(SLOW);
+            worker.gate.send(()).expect("it waits");
+            assert!(read_answer(&mut slow).ends_with("waited"));
+            until(|| (!seat.is_relieved() && seat.patience() == expected).then_some(()));
+        }
+    }
 }

@@ -84,6 +84,7 @@ pub(super) struct Running {
     pub queue: HandOffQueue,
     pub gate: mpsc::Sender<()>,
     pub entered: mpsc::Receiver<()>,
+    pub(super) shared: Arc<Shared>,
     pub thread: Option<JoinHandle<()>>,
 }
 
@@ -125,10 +126,11 @@ impl Running {
             entered: Mutex::new(entered_end),
         };
         let worker = Worker::new(start, Box::new(|| "the stacks".to_owned())).expect("starts");
+        let shared = worker.shared.clone();
         let thread = std::thread::spawn(move || worker.serve(&application));
         let (message, _) = master.receive::<ToMaster>().expect("a message");
         assert!(matches!(message, ToMaster::Ready), "{message:?}");
-        Running { addresses, master, board: view, queue, gate, entered, thread: Some(thread) }
+        Running { addresses, master, board: view, queue, gate, entered, shared, thread: Some(thread) }
     }
 
     pub fn connect(&self) -> TcpStream {

@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::support::fastcgi::Request;
 use crate::support::http::{Connection, request_bytes};
+use crate::support::process::status_line;
 use crate::support::{Forkhorn, Running, wait_until};
 
 /// Starts forkhorn with a limit of its shell, for example `-n 50`.
@@ -23,6 +24,17 @@ fn open_files(pid: i32) -> u64 {
 
 fn worker_pid(forkhorn: &Running) -> i32 {
     forkhorn.get("/pid").json()["pid"].as_i64().expect("a pid") as i32
+}
+
+#[test]
+fn a_worker_has_a_large_table_of_descriptors_from_the_start() {
+    for (forkhorn, least) in [(Forkhorn::new(), 8192), (limited("-n 300"), 300)] {
+        let forkhorn = forkhorn.wsgi("probe.py").start();
+        let worker = worker_pid(&forkhorn);
+        let size: u64 = status_line(worker, "FDSize")[0].parse().expect("a number");
+        assert!(size >= open_files(worker).min(least), "{size}");
+        assert!(size < 2 * 8192, "it takes memory: {size}");
+    }
 }
 
 #[test]

@@ -101,6 +101,8 @@ impl Connection {
     ) -> Fate {
         match event {
             Some(Event::Request { id, head }) => {
+                // Its client waits for the answer.
+                self.expect_nothing();
                 self.dispatch(id, head, core);
                 if let Some(flight) = self.flight(id) {
                     flight.hops = hops;

@@ -13,7 +13,7 @@ use crate::channel::ToProcess;
 use crate::gateway::{Endpoint, Peer};
 use crate::hand_off::{CONNECTION, HandOffQueue, MAX_MESSAGE_BYTES, NUDGE, VERSION};
 use crate::protocol::fastcgi::client;
-use crate::scoreboard::{BoardView, Layout, Scoreboard};
+use crate::scoreboard::{BoardView, Counter, Gauge, Layout, Scoreboard};
 use crate::worker::access_log::{AccessLog, Whereabouts};
 use crate::worker::connection::Connection;
 use crate::worker::core::Core;
@@ -399,6 +399,27 @@ fn kept_in_queue(worker: &Running, path: &str) -> TcpStream {
     let (socket, client) = connection();
     worker.queue.send(&handed_over(path), &[socket.as_fd()]).expect("room");
     client
+}
+
+#[test]
+fn what_comes_on_a_connection_while_it_is_in_the_queue_is_not_lost() {
+    let (socket, mut client) = connection();
+    client.write_all(&get("/next")).expect("taken");
+    let mut one = Running::start_as(0, &OPTIONS, HandOffQueue::open().expect("a queue"));
+    one.queue.send(&handed_over("/first"), &[socket.as_fd()]).expect("room");
+    drop(socket);
+    for end in ["/first", "/next"] {
+        assert_answer(&read_answer(&mut client), 0, end);
+    }
+    // And its end.
+    let (socket, client) = connection();
+    client.shutdown(std::net::Shutdown::Both).expect("a socket");
+    one.queue.send(&handed_over("/left"), &[socket.as_fd()]).expect("room");
+    drop(socket);
+    until(|| {
+        (one.board.counters().of(Counter::HandedIn) == 2 && one.board.gauge(Gauge::Connections) == 1)
+            .then_some(())
+    });
 }
 
 #[test]
