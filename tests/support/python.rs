@@ -94,7 +94,31 @@ pub fn ask(path: &Path) -> Option<Interpreter> {
     })
 }
 
+/// CPython of versions that run scripts, but no applications: 2.7, and 3.6 to 3.9. There may be none.
+pub fn older_interpreters() -> Vec<PathBuf> {
+    let names: Vec<String> =
+        ["2.7", "3.6", "3.7", "3.8", "3.9"].map(|version| format!("python{version}")).into();
+    let mut found: Vec<PathBuf> = existing(&names)
+        .into_iter()
+        .filter(|path| {
+            Command::new(path).args(["-c", "import platform"]).status().is_ok_and(|it| it.success())
+        })
+        .filter_map(|path| path.canonicalize().ok())
+        // A launcher has another name.
+        .filter(|path| path.file_name().is_some_and(|name| names.iter().any(|known| name == known.as_str())))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 fn candidates() -> Vec<PathBuf> {
+    let names = (OLDEST.1..=OLDEST.1 + 10).map(|minor| format!("python3.{minor}"));
+    existing(&names.chain(["python3".to_owned()]).collect::<Vec<_>>())
+}
+
+/// The programs of these names, where interpreters usually are.
+fn existing(names: &[String]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
@@ -104,8 +128,6 @@ fn candidates() -> Vec<PathBuf> {
             folders.extend(entries.map(|entry| entry.path().join(bin)));
         }
     }
-    let names = (OLDEST.1..=OLDEST.1 + 10).map(|minor| format!("python3.{minor}"));
-    let names: Vec<String> = names.chain(["python3".to_owned()]).collect();
     folders
         .iter()
         .flat_map(|folder| names.iter().map(|name| folder.join(name)))

@@ -28,6 +28,22 @@ pub struct Script {
     path: CString,
     directory: CString,
     nph: bool,
+    version: FileVersion,
+}
+
+/// By which a change of a file is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileVersion {
+    /// Nanoseconds since 1970.
+    modified: i128,
+    bytes: i64,
+    inode: u64,
+}
+
+impl std::fmt::Display for FileVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.modified, self.bytes, self.inode)
+    }
 }
 
 impl Script {
@@ -48,6 +64,11 @@ impl Script {
 
     pub(super) fn exec_path(&self) -> &CString {
         &self.path
+    }
+
+    /// The file's, when it was found.
+    pub(super) fn version(&self) -> FileVersion {
+        self.version
     }
 
     pub(super) fn argv0(&self) -> &CString {
@@ -91,7 +112,7 @@ pub fn locate(
         Place::Filename(_) => named_path_info(&target.url_path, extra, meta),
     };
     set_variables(meta, target, path_info_length, &found.path, document_root);
-    script(found.path, resolved)
+    script(found.path, resolved, found.version)
 }
 
 struct Found {
@@ -100,6 +121,7 @@ struct Found {
     /// Bytes of the walked path up to the script's end.
     length: usize,
     is_executable: bool,
+    version: FileVersion,
 }
 
 /// Goes down from `directory` until a file is met.
@@ -128,7 +150,13 @@ fn walk(directory: &Path, path: &[u8]) -> Result<Found, HandlerError> {
                 SFlag::S_IFDIR => {}
                 SFlag::S_IFREG => {
                     let is_executable = stat.st_mode & 0o111 != 0;
-                    return Ok(Found { path: at, descriptor, length: length + name.len(), is_executable });
+                    let version = FileVersion {
+                        modified: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
+                        bytes: stat.st_size,
+                        inode: stat.st_ino,
+                    };
+                    let length = length + name.len();
+                    return Ok(Found { path: at, descriptor, length, is_executable, version });
                 }
                 _ => {
                     return Err(HandlerError::new(403, format!("script {}: not a regular file", shown(&at))));
@@ -206,12 +234,12 @@ fn set_or_remove(meta: &mut MetaVariables, name: &[u8], value: Option<&[u8]>) {
     }
 }
 
-fn script(name: PathBuf, path: PathBuf) -> Result<Script, HandlerError> {
+fn script(name: PathBuf, path: PathBuf, version: FileVersion) -> Result<Script, HandlerError> {
     let nph = name.file_name().is_some_and(|file| file.as_bytes().starts_with(b"nph-"));
     let directory = name.parent().unwrap_or(Path::new("/")).to_path_buf();
     let strings = [name, path, directory].map(|path| CString::new(OsString::from(path).into_vec()));
     match strings {
-        [Ok(name), Ok(path), Ok(directory)] => Ok(Script { name, path, directory, nph }),
+        [Ok(name), Ok(path), Ok(directory)] => Ok(Script { name, path, directory, nph, version }),
         _ => Err(HandlerError::new(404, "no script has a NUL in its path")),
     }
 }

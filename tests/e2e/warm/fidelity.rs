@@ -70,6 +70,20 @@ const PYTHON: &[Case] = &[
             "pool",
             "weak",
             "child",
+            "slots",
+            "callback",
+            "order",
+            "imported",
+            "metaclass",
+            "closure",
+            "local",
+            "warning",
+            "tee",
+            "replaced",
+            "asynchronous",
+            "exception",
+            "failed_del",
+            "logging",
         ],
     ),
     ("source.py", &[""]),
@@ -348,9 +362,77 @@ fn every_python_of_this_machine_runs_scripts_as_if_it_was_fresh() {
             "python:json+decimal+email.message+fractions+logging+urllib.request+dataclasses+inspect+typing";
         let mut comparison = Comparison::new(&scripts, &["--warm", modules, "--warm-no-learning"]);
         comparison.warm_up(&["environment.py"]);
-        let only = ["environment.py", "source.py", "modules/many.py", "syntax.py"];
+        let only = ["environment.py", "source.py", "modules/many.py", "syntax.py", "ending.py"];
         let cases: Vec<Case> = PYTHON.iter().filter(|(name, _)| only.contains(name)).copied().collect();
         comparison.ask_all(&cases);
         comparison.finish();
     }
 }
+
+#[test]
+fn older_pythons_of_this_machine_run_scripts_as_if_they_were_fresh() {
+    for interpreter in python::older_interpreters() {
+        let is_python2 = interpreter.ends_with("python2.7");
+        let scripts = Scripts::with_python(&interpreter);
+        let mut comparison = Comparison::new(&scripts, &["--warm", "python:json", "--warm-no-learning"]);
+        if is_python2 {
+            comparison.warm_up(&["python2/environment.py"]);
+            comparison.ask_all(PYTHON_2);
+            comparison.ask_with_bodies(PYTHON_2_READERS);
+        } else {
+            comparison.warm_up(&["environment.py"]);
+            let only = ["environment.py", "source.py", "modules/many.py", "syntax.py", "ending.py"];
+            let cases: Vec<Case> = PYTHON.iter().filter(|(name, _)| only.contains(name)).copied().collect();
+            comparison.ask_all(&cases);
+        }
+        comparison.finish();
+    }
+}
+
+const PYTHON_2: &[Case] = &[
+    ("python2/environment.py", &["", "a=b&c=%20"]),
+    (
+        "python2/ending.py",
+        &[
+            "",
+            "number",
+            "large",
+            "negative",
+            "long",
+            "none",
+            "text",
+            "tuple",
+            "true",
+            "raise",
+            "unicode",
+            "nested",
+            "string",
+            "interrupt",
+            "hook",
+            "bad_hook",
+            "exit_in_hook",
+            "no_hook",
+            "object",
+            "generator",
+            "thread",
+            "bad_atexit",
+            "exitfunc",
+            "pending",
+            "weak",
+            "file",
+            "child",
+            "signal",
+            "exec",
+            "closed",
+            "random",
+            "trace",
+            "modules",
+            "warning",
+        ],
+    ),
+    ("python2/broken.py", &[""]),
+    ("python2/latin.py", &[""]),
+    ("python2/warned.py", &[""]),
+];
+const PYTHON_2_READERS: Case =
+    ("python2/reading.py", &["read", "part", "lines", "input", "descriptor", "child", "form"]);

@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 
+use super::super::locate::FileVersion;
 use super::super::output::{Output, Read};
 use super::link::{Link, MAX_MESSAGE_BYTES, Said, Theirs, fields};
 use super::shebang::Command;
-use super::{PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
+use super::{PYTHON_2_DRIVER, PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
 use crate::config::{ScriptLimits, WarmLanguage};
 use crate::printable::printable;
 use crate::sys::spawn::{self, Child, Program};
 
 /// Time to load its modules.
 const LONGEST_START: Duration = Duration::from_secs(60);
+/// From the end of a script to the fork of a spare child in its place.
+const REFILL_PAUSE: Duration = Duration::from_millis(1);
 /// What it says on its standard error is for the log, within reason.
 const MAX_LOGGED_BYTES: usize = 16 * 1024;
 
@@ -47,6 +50,7 @@ pub(super) struct Setup<'a> {
 /// What is to be run.
 pub(crate) struct Run<'a> {
     pub path: &'a CStr,
+    pub version: FileVersion,
     pub directory: &'a CStr,
     pub environment: &'a [CString],
     pub standard: [BorrowedFd<'a>; 3],
@@ -56,6 +60,7 @@ pub(crate) struct Run<'a> {
 #[derive(Debug)]
 pub(super) struct Interpreter {
     pub number: u32,
+    language: WarmLanguage,
     pub stage: Stage,
     pub runs: u64,
     /// Requests that it has been given and whose script has not said that it runs.
@@ -63,12 +68,16 @@ pub(super) struct Interpreter {
     /// Those whose exit it has to tell.
     pub running: HashSet<u32>,
     link: Arc<Link>,
+    /// For what it says.
+    buffer: Vec<u8>,
     child: Child,
     output: Output,
     logged_bytes: usize,
     /// How many spare children wait, and how many more it was asked for.
     spares: u16,
     spares_to_come: u16,
+    /// When the missing ones are to be forked.
+    refill_at: Option<Instant>,
     started: Instant,
     is_watched: bool,
 }
@@ -82,16 +91,19 @@ impl Interpreter {
         let child = spawn_interpreter(setup, &theirs, &their_output)?;
         Ok(Interpreter {
             number,
+            language: setup.command.language,
             stage: Stage::Starting,
             runs: 0,
             unstarted: HashSet::new(),
             running: HashSet::new(),
             link: Arc::new(link),
+            buffer: Vec::new(),
             child,
             output: Output::new(output),
             logged_bytes: 0,
             spares: 0,
             spares_to_come: 0,
+            refill_at: None,
             started: now,
             is_watched: false,
         })
@@ -109,7 +121,7 @@ impl Interpreter {
 
     /// Gives it a request. `None`: it can't take it, and nothing has happened.
     pub fn run(&mut self, id: u32, run: &Run<'_>) -> Option<WarmChild> {
-        let message = message(id, run);
+        let message = message(self.language, id, run);
         if message.len() > MAX_MESSAGE_BYTES {
             return None;
         }
@@ -131,7 +143,7 @@ impl Interpreter {
 
     /// The next thing it says. `Ok(None)`: nothing now.
     pub fn receive(&mut self, user: u32) -> Result<Option<(Said, i32)>, Ended> {
-        match self.link.receive(user) {
+        match self.link.receive(&mut self.buffer, user) {
             Ok(Some(said)) => Ok(Some(said)),
             Ok(None) => Err(Ended),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -161,13 +173,31 @@ impl Interpreter {
         self.spares_to_come = self.spares_to_come.saturating_sub(1);
     }
 
+    /// Those that wait, or will in a moment.
+    pub fn spares_left(&self) -> u16 {
+        self.spares.saturating_add(self.spares_to_come)
+    }
+
+    /// A script has ended: when its answer is on its way, there is time to fork.
+    pub fn refill_soon(&mut self, wanted: u16, now: Instant) {
+        if self.stage == Stage::Serving && self.spares_left() < wanted {
+            self.refill_at = self.refill_at.or(Some(now + REFILL_PAUSE));
+        }
+    }
+
+    pub fn refill_at(&self) -> Option<Instant> {
+        self.refill_at
+    }
+
     /// Has it fork as many spare children as are missing.
-    pub fn fill_spares(&mut self, wanted: u16) {
-        let missing = wanted.saturating_sub(self.spares).saturating_sub(self.spares_to_come);
-        if missing == 0 {
+    pub fn fill_spares(&mut self, wanted: u16, is_calm: bool) {
+        self.refill_at = None;
+        let missing = wanted.saturating_sub(self.spares_left());
+        if missing == 0 || self.stage != Stage::Serving {
             return;
         }
-        match self.link.send(&fields(&[b"S", missing.to_string().as_bytes()]), &[]) {
+        let pace: &[u8] = if is_calm { b"calm" } else { b"hurry" };
+        match self.link.send(&fields(&[b"S", missing.to_string().as_bytes(), pace]), &[]) {
             Ok(()) => self.spares_to_come += missing,
             Err(error) => log::debug!("a warm interpreter takes no message: {error}"),
         }
@@ -220,7 +250,7 @@ impl Drop for Interpreter {
 /// Puts the driver and its setup into the channel, before anybody reads.
 fn tell(link: &Link, setup: &Setup<'_>, theirs: &Theirs) -> io::Result<()> {
     let driver = match setup.command.language {
-        WarmLanguage::Python => PYTHON_DRIVER.to_owned(),
+        WarmLanguage::Python => [PYTHON_DRIVER, PYTHON_2_DRIVER].join("\0"),
         WarmLanguage::Perl => perl_driver(),
     };
     link.send(driver.as_bytes(), &[])?;
@@ -241,6 +271,9 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
     let mut arguments: Vec<&CStr> = setup.command.flag.as_deref().into_iter().collect();
     let boot;
     let (channel, output) = (theirs.channel.as_fd(), output.as_fd());
+    // What the loader would look up when it is needed first, each copy would look up anew.
+    let environment: Vec<CString> =
+        setup.environment.iter().cloned().chain([c"LD_BIND_NOW=1".into()]).collect();
     let standard = match setup.command.language {
         WarmLanguage::Python => {
             boot = python_boot()?;
@@ -256,7 +289,7 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
         path: &setup.command.path,
         name: &setup.command.name,
         arguments: &arguments,
-        environment: setup.environment,
+        environment: &environment,
         directory: c"/",
         limits: setup.limits,
         standard,
@@ -267,7 +300,7 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
 /// the module that is to be the script's.
 fn python_boot() -> io::Result<OwnedFd> {
     const BOOT: &[u8] =
-        b"exec(compile(__import__('posix').read(1,99999),'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})\n";
+        b"exec(compile(__import__('posix').read(1,99999).split(b'\\0')[__import__('sys').version_info<(3,)],'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})\n";
     let file = spawn::above_standard(memfd_create(c"forkhorn", MFdFlags::MFD_CLOEXEC)?)?;
     let mut rest = BOOT;
     while !rest.is_empty() {
@@ -280,10 +313,25 @@ fn python_boot() -> io::Result<OwnedFd> {
 /// Runs before the first byte of the program is read. Not by `eval`, whose uses are counted: a script sees their number.
 const PERL_BOOT: &CStr = c"-M5.006;BEGIN{sysread STDIN,my$s,99999;my@l=split/^/,$s;unshift@INC,sub{shift@INC;sub{$_=@l?shift@l:'';length$_?1:0}};require'forkhorn_warm.pl';delete$INC{'forkhorn_warm.pl'};Forkhorn::Warm::start()}";
 
-fn message(id: u32, run: &Run<'_>) -> Vec<u8> {
-    let id = id.to_string();
-    let flags: &[u8] = if run.wants_report { b"l" } else { b"-" };
-    let mut all: Vec<&[u8]> = vec![b"R", id.as_bytes(), flags, run.path.to_bytes(), run.directory.to_bytes()];
-    all.extend(run.environment.iter().map(|variable| variable.as_bytes()));
-    fields(&all)
+fn message(language: WarmLanguage, id: u32, run: &Run<'_>) -> Vec<u8> {
+    let learn = if run.wants_report { 'l' } else { '-' };
+    let mut message = format!("R\0{id}\0{learn}{}", run.version).into_bytes();
+    for field in [run.path, run.directory] {
+        message.push(0);
+        message.extend_from_slice(field.to_bytes());
+    }
+    for variable in run.environment.iter().map(|variable| variable.as_bytes()) {
+        message.push(0);
+        let sign = variable.iter().position(|&byte| byte == b'=').unwrap_or(variable.len());
+        let (name, value) = variable.split_at(sign);
+        match language {
+            WarmLanguage::Perl => message.extend_from_slice(variable),
+            WarmLanguage::Python => {
+                message.extend_from_slice(name);
+                message.push(0);
+                message.extend_from_slice(value.get(1..).unwrap_or_default());
+            }
+        }
+    }
+    message
 }

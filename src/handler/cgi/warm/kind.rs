@@ -179,7 +179,7 @@ impl Kind {
                     modules.join(" ")
                 );
                 interpreter.stage = Stage::Serving;
-                interpreter.fill_spares(spares);
+                interpreter.fill_spares(spares, true);
                 self.learning.begin();
                 self.retire_others(at);
                 None
@@ -201,8 +201,9 @@ impl Kind {
                     return None;
                 }
                 interpreter.running.insert(id);
-                if interpreter.stage == Stage::Serving {
-                    interpreter.fill_spares(spares);
+                // Not yet, if enough are left: the fork would take its time from the script.
+                if interpreter.stage == Stage::Serving && interpreter.spares_left() < spares.div_ceil(2) {
+                    interpreter.fill_spares(spares, false);
                 }
                 self.pause = FIRST_PAUSE;
                 Some((id, Notice::Started(sender)))
@@ -218,6 +219,7 @@ impl Kind {
                 None
             }
             Said::Exit { id, exit, cpu_time } => {
+                interpreter.refill_soon(spares, now);
                 interpreter.running.remove(&id).then_some((id, Notice::Exit(exit, cpu_time)))
             }
             Said::Running { id } => interpreter.running.contains(&id).then_some((id, Notice::Running)),
@@ -253,6 +255,11 @@ impl Kind {
             log::warn!("warm {}: it is not ready after so long; it is ended", self.name());
             notices.extend(self.on_end(at, now));
         }
+        for interpreter in &mut self.interpreters {
+            if interpreter.refill_at().is_some_and(|at| now >= at) {
+                interpreter.fill_spares(world.config.spares, true);
+            }
+        }
         if self.learning.renew_at().is_some_and(|at| now >= at) && self.serves() {
             self.wants_renewal = true;
         }
@@ -273,7 +280,8 @@ impl Kind {
             true => self.not_before.or(self.looked_at),
             false => self.learning.renew_at().filter(|_| !is_starting && self.serves()),
         };
-        [starting, renewal].into_iter().flatten().min()
+        let refill = self.interpreters.iter().filter_map(Interpreter::refill_at).min();
+        [starting, renewal, refill].into_iter().flatten().min()
     }
 
     /// An interpreter whose file is another by now is not asked any more.

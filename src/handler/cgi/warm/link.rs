@@ -6,9 +6,9 @@
 //! | --- | --- |
 //! | the driver's text | run it |
 //! | `name=value` … | how it is to serve; with the receiving end of the queue for spare children |
-//! | R id flags path directory variable … | run a script; descriptors: 0, 1 and 2 of it. Also to a spare child |
+//! | R id flags path directory variable … | run a script; descriptors: 0, 1 and 2 of it. Also to a spare child. The flags are `l`, to tell what was loaded, or `-`, then the version of the script's file; to Python, the name and the value of a variable are two fields |
 //! | W id pid | wait for a child that has ended |
-//! | S count | fork so many spare children |
+//! | S count pace | fork so many spare children. `calm`: they have time to prepare themselves, `hurry`: requests wait for the processor |
 //!
 //! | from it | means |
 //! | --- | --- |
@@ -98,15 +98,15 @@ impl Link {
         self.send(&fields(&[b"W", id.to_string().as_bytes(), pid.to_string().as_bytes()]), &[]).is_ok()
     }
 
-    /// The next message and its sender's pid. `None` at the end; an error of the kind `WouldBlock` if there is none
+    /// The next message, read by way of a buffer that is kept for the next one, and its sender's pid. `None` at the end; an error of the kind `WouldBlock` if there is none
     /// now. What is not understood is skipped.
-    pub fn receive(&self, user: u32) -> io::Result<Option<(Said, i32)>> {
+    pub fn receive(&self, buffer: &mut Vec<u8>, user: u32) -> io::Result<Option<(Said, i32)>> {
+        buffer.resize(MAX_ANSWER_BYTES, 0);
         loop {
-            let mut buffer = vec![0; MAX_ANSWER_BYTES];
             // Room for all that one message may have (SCM_MAX_FD): what is cut off could not be told from what is wrong.
             let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
             let (length, sender) = {
-                let mut parts = [IoSliceMut::new(&mut buffer)];
+                let mut parts = [IoSliceMut::new(buffer)];
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
                 let message =
                     match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
@@ -247,17 +247,18 @@ mod tests {
     fn a_message_comes_with_its_senders_pid_and_the_end_is_seen() {
         let (link, theirs) = Link::pair(false).expect("a pair");
         let me = nix::unistd::geteuid().as_raw();
-        assert_eq!(link.receive(me).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
+        let mut buffer = Vec::new();
+        assert_eq!(link.receive(&mut buffer, me).expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
         for message in [&b"nonsense"[..], b"started\x003"] {
             sys::send_message(theirs.channel.as_fd(), message, &[link.descriptor()]).expect("sent");
         }
-        let received = link.receive(me).expect("received");
+        let received = link.receive(&mut buffer, me).expect("received");
         assert_eq!(received, Some((Said::Started { id: 3 }, std::process::id() as i32)));
         sys::send_message(theirs.channel.as_fd(), b"started\x004", &[]).expect("sent");
         // Of another user: skipped.
-        assert!(link.receive(me.wrapping_add(1)).is_err());
+        assert!(link.receive(&mut buffer, me.wrapping_add(1)).is_err());
         link.give_up();
         assert!(sys::send_message(theirs.channel.as_fd(), b"started\x005", &[]).is_err());
-        assert_eq!(link.receive(me).expect("the end"), None);
+        assert_eq!(link.receive(&mut buffer, me).expect("the end"), None);
     }
 }

@@ -12,7 +12,7 @@
 //! | `link` | the channel to it, and its messages |
 //! | `child` | one run |
 //! | `learning` | the modules that the next interpreter loads before it serves |
-//! | `driver.py`, `driver.pl` | what the interpreters run |
+//! | `python/`, `driver.pl` | what the interpreters run |
 
 mod child;
 mod interpreter;
@@ -48,8 +48,29 @@ const MAX_KINDS: usize = 8;
 const MAX_REPORTS: usize = 16;
 const MAX_REPORT_BYTES: usize = 64 * 1024;
 
-const PYTHON_DRIVER: &str = include_str!("driver.py");
-const _: () = assert!(PYTHON_DRIVER.len() < 65_000 && PERL_DRIVER.len() < 65_000, "read in one piece");
+/// One program, in parts.
+const PYTHON_DRIVER: &str = concat!(
+    include_str!("python/channel.py"),
+    "\n\n",
+    include_str!("python/store.py"),
+    "\n\n",
+    include_str!("python/preload.py"),
+    "\n\n",
+    include_str!("python/scripts.py"),
+    "\n\n",
+    include_str!("python/request.py"),
+    "\n\n",
+    include_str!("python/interpreter.py"),
+    "\n\n",
+    include_str!("python/ending.py"),
+    "\n\n",
+    include_str!("python/memory.py"),
+    "\n\n",
+    include_str!("python/serve.py"),
+);
+const PYTHON_2_DRIVER: &str = include_str!("python/python2.py");
+const _: () = assert!(PYTHON_DRIVER.len() + PYTHON_2_DRIVER.len() < 65_000, "read in one piece");
+const _: () = assert!(PERL_DRIVER.len() < 65_000, "read in one piece");
 const PERL_DRIVER: &str = include_str!("driver.pl");
 
 /// Perl has no functions for these system calls, but one for system calls.
@@ -154,6 +175,7 @@ impl Warm {
         let id = self.next_id;
         let run = Run {
             path: script.exec_path(),
+            version: script.version(),
             directory: script.directory(),
             environment,
             standard,

@@ -31,7 +31,8 @@ pub(crate) struct Command {
 
 /// The command of a script that a warm interpreter could run. `search` is the PATH that env(1) would look in.
 pub(crate) fn read(script: &Path, search: &[u8]) -> Option<Command> {
-    let mut begin = Vec::new();
+    // Room for it all, so that it is read at once.
+    let mut begin = Vec::with_capacity(2 * KERNEL_LINE_BYTES as usize);
     File::open(script).and_then(|file| file.take(KERNEL_LINE_BYTES).read_to_end(&mut begin)).ok()?;
     // A longer line is cut by some kernels and refused by others.
     let end = begin.iter().position(|&byte| byte == b'\n')?;
