@@ -26,6 +26,7 @@ mod file_wrapper;
 mod fork_safety;
 mod input;
 mod iterable;
+mod known_fields;
 mod load;
 mod report;
 mod setup;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
@@ -17,6 +18,7 @@ use forkhorn::worker::{Flow, Response};
 
 use crate::block;
 use crate::cpython;
+use crate::known_fields::KnownFields;
 
 #[pyclass(frozen, module = "_forkhorn")]
 pub struct Exchange {
@@ -26,6 +28,8 @@ pub struct Exchange {
     owner: ThreadId,
     /// start_response has been called.
     started: AtomicBool,
+    /// Only `owner` locks it, while it has the response.
+    known_fields: Mutex<KnownFields>,
 }
 
 impl Exchange {
@@ -35,6 +39,7 @@ impl Exchange {
             response: AtomicPtr::new(ptr::null_mut()),
             owner: thread::current().id(),
             started: AtomicBool::new(false),
+            known_fields: Mutex::default(),
         }
     }
 
@@ -83,7 +88,8 @@ impl Exchange {
         self.with(|response| {
             let head = response.head();
             head.start(code, &reason);
-            let filled = push_fields(head, headers);
+            let mut known = self.known_fields.lock().unwrap_or_else(PoisonError::into_inner);
+            let filled = push_fields(head, headers, &mut known);
             if filled.is_err() {
                 head.clear();
             }
@@ -102,15 +108,17 @@ impl Exchange {
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let exchange = slf.get();
-        let is_head_sent = exchange.with(|response| response.is_head_sent())?;
-        match exc_info {
-            Some(exc_info) if is_head_sent => return Err(reraised(exc_info)),
-            None if exchange.is_started() => {
-                return Err(PyAssertionError::new_err(
-                    "start_response was called a second time, and without exc_info",
-                ));
+        if exchange.is_started() {
+            let is_head_sent = exchange.with(|response| response.is_head_sent())?;
+            match exc_info {
+                Some(exc_info) if is_head_sent => return Err(reraised(exc_info)),
+                Some(_) => {}
+                None => {
+                    return Err(PyAssertionError::new_err(
+                        "start_response was called a second time, and without exc_info",
+                    ));
+                }
             }
-            _ => {}
         }
         let Ok(status) = status.cast::<PyString>() else {
             return Err(wrong_type("the status must be a str", status));
@@ -170,6 +178,9 @@ impl Drop for Back<'_> {
 
 /// `NNN reason`: RFC 9110 §15 has statuses up to 599; those of 1xx are the server's to send.
 pub fn parse_status(status: &str) -> PyResult<(u16, Cow<'_, [u8]>)> {
+    if status == "200 OK" {
+        return Ok((200, Cow::Borrowed(b"OK")));
+    }
     let wrong = |why: &str| PyValueError::new_err(format!("the status {status:?} {why}"));
     let (code, reason) = status.split_at_checked(3).ok_or_else(|| wrong("has no three digits"))?;
     if !code.bytes().all(|byte| byte.is_ascii_digit()) || !(reason.is_empty() || reason.starts_with(' ')) {
@@ -186,8 +197,18 @@ pub fn parse_status(status: &str) -> PyResult<(u16, Cow<'_, [u8]>)> {
     Ok((code, reason))
 }
 
-fn push_fields(head: &mut ResponseHead, headers: &Bound<'_, PyList>) -> PyResult<()> {
+fn push_fields(
+    head: &mut ResponseHead,
+    headers: &Bound<'_, PyList>,
+    known: &mut KnownFields,
+) -> PyResult<()> {
     for item in headers.iter() {
+        if let Some(field) = known.find(&item) {
+            // An error has a better text below.
+            if head.push_checked(field).is_ok() {
+                continue;
+            }
+        }
         let Ok(pair) = item.cast::<PyTuple>() else {
             return Err(wrong_type("each header must be a tuple", &item));
         };
@@ -199,6 +220,7 @@ fn push_fields(head: &mut ResponseHead, headers: &Bound<'_, PyList>) -> PyResult
             return Err(PyTypeError::new_err("names and values of headers must be str"));
         };
         push_field(head, name.to_str()?, value.to_str()?)?;
+        known.learn(pair, &name, &value);
     }
     Ok(())
 }

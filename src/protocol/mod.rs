@@ -46,7 +46,8 @@ pub use error::ProtocolError;
 pub use head::{BodyLength, Field, RequestHead, RequestLine, Span, Version};
 pub use output::{Output, Piece};
 pub use response::{
-    InvalidField, ResponseHead, default_reason, is_field_value, is_hop_by_hop, is_token, parse_content_length,
+    CheckedField, InvalidField, ResponseHead, default_reason, is_field_value, is_hop_by_hop, is_token,
+    parse_content_length,
 };
 
 /// Which request of a connection. In HTTP a number that counts up. FastCGI: the request ID (§3.3) in the low 16 bits,

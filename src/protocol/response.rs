@@ -92,6 +92,9 @@ impl ResponseHead {
 
     /// Appends a field, checked; nothing is appended on error.
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidField> {
+        if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
+            return self.set_content_length(value);
+        }
         if !is_token(name) {
             return Err(InvalidField::Name);
         }
@@ -101,7 +104,6 @@ impl ResponseHead {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"date") => self.has_date = true,
             6 if name.eq_ignore_ascii_case(b"server") => self.has_server = true,
-            14 if name.eq_ignore_ascii_case(b"content-length") => return self.set_content_length(value),
             2 | 7 | 10 | 16 | 17 | 18 | 19 if is_hop_by_hop(name) => return Err(InvalidField::HopByHop),
             _ => {}
         }
@@ -114,8 +116,23 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Appends a field that was checked before.
+    ///
+    /// # Errors
+    /// It is a Content-Length, and there is another one.
+    pub fn push_checked(&mut self, field: &CheckedField) -> Result<(), InvalidField> {
+        self.has_date |= field.is_date;
+        self.has_server |= field.is_server;
+        self.lines.extend_from_slice(&field.line);
+        field.content_length.map_or(Ok(()), |length| self.set_length(length))
+    }
+
     fn set_content_length(&mut self, value: &[u8]) -> Result<(), InvalidField> {
         let length = parse_content_length(value.trim_ascii()).ok_or(InvalidField::ContentLength)?;
+        self.set_length(length)
+    }
+
+    fn set_length(&mut self, length: u64) -> Result<(), InvalidField> {
         match self.content_length {
             Some(before) if before != length => Err(InvalidField::ContentLength),
             _ => {
@@ -126,12 +143,38 @@ impl ResponseHead {
     }
 }
 
+/// A field that may be sent, as [`ResponseHead::push`] would append it: applications send the same ones again and again.
+#[derive(Debug, Clone)]
+pub struct CheckedField {
+    line: Box<[u8]>,
+    content_length: Option<u64>,
+    is_date: bool,
+    is_server: bool,
+}
+
+impl CheckedField {
+    /// Checks it once for all times.
+    pub fn new(name: &[u8], value: &[u8]) -> Result<Self, InvalidField> {
+        let mut head = ResponseHead::default();
+        head.push(name, value)?;
+        Ok(CheckedField {
+            line: head.lines.into_boxed_slice(),
+            content_length: head.content_length,
+            is_date: head.has_date,
+            is_server: head.has_server,
+        })
+    }
+}
+
 /// Digits only, no sign, no list, within 64 bits (RFC 9110 §8.6).
 pub fn parse_content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() {
         return None;
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    value.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// RFC 9110 §5.6.2.
@@ -279,5 +322,50 @@ mod tests {
         assert_eq!(head.content_length, Some(12));
         assert_eq!(head.field(b"x-latin"), Some(b"caf\xe9".as_slice()));
         assert_eq!(head.reason(), b"OK");
+    }
+
+    #[test]
+    fn a_checked_field_is_what_it_was_when_it_was_checked() {
+        for (name, value) in [
+            (b"Content-Type".as_slice(), b" text/plain ".as_slice()),
+            (b"Content-Length", b"12"),
+            (b"content-length", b"0"),
+            (b"Date", b"now"),
+            (b"SERVER", b"x"),
+            (b"X-Latin", b"caf\xe9"),
+        ] {
+            let field = CheckedField::new(name, value).expect("valid");
+            let (mut pushed, mut checked) = (ResponseHead::new(200), ResponseHead::new(200));
+            for _ in 0..2 {
+                pushed.push(name, value).expect("valid");
+                checked.push_checked(&field).expect("valid");
+            }
+            assert_eq!(format!("{pushed:?}"), format!("{checked:?}"));
+        }
+        for (name, value) in [(b"X Y".as_slice(), b"x".as_slice()), (b"X", b"a\nb"), (b"TE", b"x")] {
+            let mut head = ResponseHead::new(200);
+            assert_eq!(CheckedField::new(name, value).err(), head.push(name, value).err());
+        }
+        let (mut head, twelve) = (ResponseHead::new(200), CheckedField::new(b"Content-Length", b"12"));
+        head.push(b"Content-Length", b"13").expect("valid");
+        assert_eq!(head.push_checked(&twelve.expect("valid")), Err(InvalidField::ContentLength));
+    }
+
+    #[test]
+    fn lengths_are_digits_within_64_bits() {
+        for (text, length) in [
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("99999999999999999999", None),
+            ("", None),
+            ("+1", None),
+            ("1 ", None),
+            ("1,1", None),
+            ("0x1", None),
+        ] {
+            assert_eq!(parse_content_length(text.as_bytes()), length, "{text:?}");
+        }
     }
 }

@@ -4,5 +4,6 @@ mod bridge;
 mod environ;
 mod forms;
 mod pythons;
+mod repeats;
 mod rules;
 mod signals;
