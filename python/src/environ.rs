@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use forkhorn::gateway::{KnownName, MetaVariables, Name};
+use forkhorn::gateway::{KnownName, MetaVariables, Name, Origin};
 use forkhorn::worker::Call;
 
 use crate::cpython::native_string;
@@ -21,6 +21,9 @@ const MAX_KEPT_NAMES: usize = 256;
 /// The longest such name, in bytes.
 const MAX_KEPT_NAME_BYTES: usize = 128;
 
+/// Slots for strings of few bytes, a power of two.
+const SHORT_STRINGS: usize = 256;
+
 /// Makes the environ of one request after the other, on one thread.
 pub struct Environs {
     /// The `wsgi.` variables that no request changes.
@@ -29,8 +32,11 @@ pub struct Environs {
     template: Py<PyDict>,
     /// The variables of the previous request, in their order.
     entries: Vec<Entry>,
-    /// The same as they came.
+    /// The same as they came. Only the first `compared` are still to be compared with.
     previous: MetaVariables,
+    compared: usize,
+    /// That of the previous request.
+    origin: Option<Origin>,
     scheme: Scheme,
     multiprocess: bool,
     /// The template is that of a whole request, not of one that failed on the way.
@@ -38,6 +44,7 @@ pub struct Environs {
     names: Names,
     /// The last value of each known name.
     values: Vec<Option<Value>>,
+    short: ShortStrings,
 }
 
 /// A variable of the previous request.
@@ -72,11 +79,14 @@ impl Environs {
             constants: constants.unbind(),
             entries: Vec::new(),
             previous: MetaVariables::default(),
+            compared: 0,
+            origin: None,
             scheme: Scheme::Http,
             multiprocess: false,
             is_complete: false,
             names: Names::new(py),
             values: KnownName::ALL.iter().map(|_| None).collect(),
+            short: ShortStrings::new(),
         })
     }
 
@@ -104,25 +114,37 @@ impl Environs {
             }
             self.multiprocess = call.multiprocess;
         }
-        let could_update = std::mem::take(&mut self.is_complete) && self.update(py, &request.meta)?;
-        if !could_update {
-            self.rebuild(py, &request.meta)?;
+        let meta = &request.meta;
+        let is_complete = std::mem::take(&mut self.is_complete);
+        // Most of them are known to be the same, and need no look.
+        let shared = meta.origin().filter(|_| is_complete && meta.origin() == self.origin);
+        if let Some(origin) = shared
+            && self.update_from(py, meta, origin.variables)?
+        {
+            self.compared = self.compared.min(origin.variables);
+        } else {
+            let unchanged = meta.unchanged_since(&self.previous).min(self.compared);
+            if !(is_complete && self.update_from(py, meta, unchanged)?) {
+                self.rebuild(py, meta)?;
+            }
+            self.previous.clone_from(meta);
+            self.compared = meta.len();
+            self.origin = meta.origin();
+            self.set_scheme(py, Scheme::of(meta))?;
         }
-        self.previous.clone_from(&request.meta);
-        self.set_scheme(py, Scheme::of(&request.meta))?;
         self.is_complete = true;
         self.template.bind(py).copy()
     }
 
-    /// Brings the template from the previous request to this one; false if the names are not the same.
-    fn update(&mut self, py: Python<'_>, meta: &MetaVariables) -> PyResult<bool> {
+    /// Brings the template from the previous request to this one, of which the first `unchanged` variables are the same;
+    /// false if the names are not.
+    fn update_from(&mut self, py: Python<'_>, meta: &MetaVariables, unchanged: usize) -> PyResult<bool> {
         let template = self.template.bind(py);
-        let unchanged = meta.unchanged_since(&self.previous);
         let mut entries = self.entries.get_mut(unchanged..).unwrap_or_default().iter_mut();
         for (name, bytes) in meta.iter_from(unchanged) {
             match (name, entries.next()) {
                 (Name::Known(name), Some(Entry::Known(known))) if name == *known => {
-                    if let Some(object) = renew(py, &mut self.values[name.index()], bytes)? {
+                    if let Some(object) = renew(py, &mut self.values[name.index()], bytes, &mut self.short)? {
                         template.set_item(&self.names.known[name.index()], object)?;
                     }
                 }
@@ -146,7 +168,7 @@ impl Environs {
         for (name, bytes) in meta.iter() {
             match name {
                 Name::Known(name) => {
-                    renew(py, &mut self.values[name.index()], bytes)?;
+                    renew(py, &mut self.values[name.index()], bytes, &mut self.short)?;
                     if let Some(value) = &self.values[name.index()] {
                         template.set_item(&self.names.known[name.index()], &value.object)?;
                     }
@@ -177,11 +199,17 @@ fn renew<'a>(
     py: Python<'_>,
     slot: &'a mut Option<Value>,
     bytes: &[u8],
+    short: &mut ShortStrings,
 ) -> PyResult<Option<&'a Py<PyString>>> {
-    if slot.as_ref().is_some_and(|value| same(&value.bytes, bytes)) {
-        return Ok(None);
-    }
-    Ok(Some(&slot.insert(Value::new(py, bytes)?).object))
+    let object = match slot {
+        Some(value) if same(&value.bytes, bytes) => return Ok(None),
+        _ => short.get(py, bytes)?,
+    };
+    let value = slot.get_or_insert_with(|| Value { bytes: Vec::new(), object: object.clone_ref(py) });
+    value.bytes.clear();
+    value.bytes.extend_from_slice(bytes);
+    value.object = object;
+    Ok(Some(&value.object))
 }
 
 /// Equality of mostly short values, twenty of them a request: a call of memcmp(3) for each would cost more than all
@@ -219,6 +247,41 @@ impl Scheme {
             Scheme::Http => intern!(py, "http"),
             Scheme::Https => intern!(py, "https"),
         }
+    }
+}
+
+/// String objects for values of few bytes, such as a client's port: where many connections take turns, each brings back
+/// what another one has just replaced.
+struct ShortStrings {
+    slots: Vec<Option<(u64, Py<PyString>)>>,
+}
+
+impl ShortStrings {
+    fn new() -> Self {
+        ShortStrings { slots: (0..SHORT_STRINGS).map(|_| None).collect() }
+    }
+
+    /// The string for `bytes`; that of an earlier call if there is one and the bytes are few.
+    fn get(&mut self, py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyString>> {
+        let Some(key) = Self::key(bytes) else { return Ok(native_string(py, bytes)?.unbind()) };
+        // The upper bits of the product depend on all bytes.
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SHORT_STRINGS;
+        let Some(slot) = self.slots.get_mut(slot) else { return Ok(native_string(py, bytes)?.unbind()) };
+        match slot {
+            Some((known, string)) if *known == key => Ok(string.clone_ref(py)),
+            _ => {
+                let string = native_string(py, bytes)?.unbind();
+                *slot = Some((key, string.clone_ref(py)));
+                Ok(string)
+            }
+        }
+    }
+
+    /// Up to seven bytes and their number.
+    fn key(bytes: &[u8]) -> Option<u64> {
+        let mut word = [0; 8];
+        word.get_mut(..bytes.len()).filter(|part| part.len() < 8)?.copy_from_slice(bytes);
+        Some(u64::from_le_bytes(word) | (bytes.len() as u64) << 56)
     }
 }
 

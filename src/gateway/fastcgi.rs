@@ -31,9 +31,13 @@ impl Gateway {
         head: &RequestHead,
         endpoint: &Endpoint,
         meta: &mut MetaVariables,
+        keep: impl FnOnce(&mut MetaVariables, &Route),
     ) -> Result<Route, Refusal> {
         let told = Told::read(head);
         let route = self.name_fastcgi(&told, head, endpoint, meta);
+        if let Ok(route) = &route {
+            keep(meta, route);
+        }
         // Last, and also for a request that is refused: see `route_http`.
         told.push_remote(endpoint, meta);
         told.push_unique_id(meta);
@@ -247,15 +251,7 @@ impl<'a> Told<'a> {
     /// REMOTE_ADDR and REMOTE_PORT.
     fn push_remote(&self, endpoint: &Endpoint, meta: &mut MetaVariables) {
         use KnownName::*;
-        match self.get(RemoteAddr) {
-            None => super::push_remote(endpoint, meta),
-            Some(address) => {
-                meta.push(RemoteAddr, address);
-                if let Some(port) = self.get(RemotePort) {
-                    meta.push(RemotePort, port);
-                }
-            }
-        }
+        push_remote((self.get(RemoteAddr), self.get(RemotePort)), endpoint, meta);
     }
 
     /// Apache's mod_unique_id, or `fastcgi_param UNIQUE_ID $request_id;` of nginx.
@@ -298,6 +294,41 @@ impl<'a> Told<'a> {
         let port = self.get(ServerPort).or(host.and_then(|(_, port)| port));
         meta.push(ServerPort, port.unwrap_or_else(|| super::default_port(is_https)));
     }
+}
+
+/// The client that the web server tells, or who is connected.
+fn push_remote(
+    (address, port): (Option<&[u8]>, Option<&[u8]>),
+    endpoint: &Endpoint,
+    meta: &mut MetaVariables,
+) {
+    match address {
+        None => super::push_remote(endpoint, meta),
+        Some(address) => {
+            meta.push(KnownName::RemoteAddr, address);
+            if let Some(port) = port {
+                meta.push(KnownName::RemotePort, port);
+            }
+        }
+    }
+}
+
+/// An empty value counts as none.
+fn is_told(value: &&[u8]) -> bool {
+    !value.is_empty()
+}
+
+/// The same for a head of which all else is known ([`Repeats`](super::Repeats)).
+pub(super) fn push_remote_of(head: &RequestHead, endpoint: &Endpoint, meta: &mut MetaVariables) {
+    let (mut address, mut port) = (None, None);
+    for (name, value) in head.iter() {
+        match name {
+            b"REMOTE_ADDR" => address = Some(value),
+            b"REMOTE_PORT" => port = Some(value),
+            _ => {}
+        }
+    }
+    push_remote((address.filter(is_told), port.filter(is_told)), endpoint, meta);
 }
 
 /// `script_name` is the path up to the end of a segment.

@@ -25,8 +25,12 @@ impl Gateway {
         line: &RequestLine,
         endpoint: &Endpoint,
         meta: &mut MetaVariables,
+        keep: impl FnOnce(&mut MetaVariables, &Route),
     ) -> Result<Route, Refusal> {
         let route = self.name_http(head, line, endpoint, meta);
+        if let Ok(route) = &route {
+            keep(meta, route);
+        }
         // Last: it differs from connection to connection, and what comes before mostly does not
         // (`MetaVariables::unchanged_since`). Also for a request that is refused, for the access log.
         super::push_remote(endpoint, meta);

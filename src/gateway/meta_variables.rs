@@ -63,20 +63,34 @@ pub struct MetaVariables {
     entries: Vec<Entry>,
     /// Where in `entries` a known name is, or [`ABSENT`].
     places: [u32; KnownName::COUNT],
+    origin: Option<Origin>,
+}
+
+/// Variables that a request shares with others: where two requests have the same origin, the first `variables` of each
+/// are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    number: u64,
+    pub variables: usize,
 }
 
 const ABSENT: u32 = u32::MAX;
 
 impl Default for MetaVariables {
     fn default() -> Self {
-        MetaVariables { bytes: Vec::new(), entries: Vec::new(), places: [ABSENT; KnownName::COUNT] }
+        MetaVariables {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            places: [ABSENT; KnownName::COUNT],
+            origin: None,
+        }
     }
 }
 
 impl Clone for MetaVariables {
     fn clone(&self) -> Self {
-        let MetaVariables { bytes, entries, places } = self;
-        MetaVariables { bytes: bytes.clone(), entries: entries.clone(), places: *places }
+        let MetaVariables { bytes, entries, places, origin } = self;
+        MetaVariables { bytes: bytes.clone(), entries: entries.clone(), places: *places, origin: *origin }
     }
 
     /// Uses the buffers that are there.
@@ -84,6 +98,7 @@ impl Clone for MetaVariables {
         self.bytes.clone_from(&from.bytes);
         self.entries.clone_from(&from.entries);
         self.places = from.places;
+        self.origin = from.origin;
     }
 }
 
@@ -92,6 +107,17 @@ impl MetaVariables {
         self.bytes.clear();
         self.entries.clear();
         self.places = [ABSENT; KnownName::COUNT];
+        self.origin = None;
+    }
+
+    /// Set by whoever copies these variables for other requests, with a number that no others have. It lasts as long as
+    /// variables are only added.
+    pub(super) fn set_origin(&mut self, number: u64) {
+        self.origin = Some(Origin { number, variables: self.entries.len() });
+    }
+
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     pub fn len(&self) -> usize {
@@ -118,6 +144,7 @@ impl MetaVariables {
 
     /// Sets a variable, in place of a former value if there is one.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        self.origin = None;
         match KnownName::of(name) {
             Some(known) => self.set_known(known, value),
             None => {
@@ -134,6 +161,7 @@ impl MetaVariables {
     }
 
     pub fn set_known(&mut self, name: KnownName, value: &[u8]) {
+        self.origin = None;
         let value = self.store(value);
         match self.entries.get_mut(self.places[name.index()] as usize) {
             Some(entry) => entry.value = value.into(),
@@ -143,6 +171,7 @@ impl MetaVariables {
 
     pub fn remove(&mut self, name: &[u8]) {
         if let Some(index) = self.position(name) {
+            self.origin = None;
             self.entries.remove(index);
             self.places = [ABSENT; KnownName::COUNT];
             for (place, entry) in self.entries.iter().enumerate() {
@@ -248,6 +277,7 @@ impl MetaVariables {
         separator: &[u8],
         values: impl Iterator<Item = &'a [u8]>,
     ) {
+        self.origin = None;
         let old = self.entries[index].value;
         let start = self.end();
         self.bytes.extend_from_within(old.start as usize..old.end as usize);

@@ -14,6 +14,7 @@ mod known_name;
 mod meta_variables;
 mod path;
 mod redirect;
+mod repeats;
 mod request;
 mod response;
 mod route;
@@ -26,7 +27,8 @@ use std::os::unix::ffi::OsStrExt;
 use crate::config::Config;
 use crate::protocol::RequestHead;
 
-pub use meta_variables::{KnownName, MetaVariables, Name};
+pub use meta_variables::{KnownName, MetaVariables, Name, Origin};
+pub use repeats::Repeats;
 pub use request::{Body, Endpoint, Peer, Request};
 pub use response::{Admitted, BodyEnd, BodyGuard, error_page};
 pub use route::{CgiTarget, Place, Refusal, Route, StaticTarget};
@@ -64,10 +66,21 @@ impl Gateway {
         endpoint: &Endpoint,
         meta: &mut MetaVariables,
     ) -> Result<Route, Refusal> {
+        self.route_anew(head, endpoint, meta, |_, _| {})
+    }
+
+    /// `keep` sees the variables before those of the peer are added, and the route if there is one.
+    fn route_anew(
+        &self,
+        head: &RequestHead,
+        endpoint: &Endpoint,
+        meta: &mut MetaVariables,
+        keep: impl FnOnce(&mut MetaVariables, &Route),
+    ) -> Result<Route, Refusal> {
         meta.clear();
         match &head.line {
-            Some(line) => self.route_http(head, line, endpoint, meta),
-            None => self.route_fastcgi(head, endpoint, meta),
+            Some(line) => self.route_http(head, line, endpoint, meta, keep),
+            None => self.route_fastcgi(head, endpoint, meta, keep),
         }
     }
 

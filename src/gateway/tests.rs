@@ -9,6 +9,7 @@ use crate::protocol::{BodyLength, Field, RequestLine, Version};
 mod fastcgi;
 mod http;
 mod redirect;
+mod repeats;
 mod routes;
 
 /// An application at the root (0) and at `/app` (1), scripts at `/cgi-bin`, files at `/static`.

@@ -1,5 +1,7 @@
 //! A request's head as it came, before RFC 3875 gives its parts their names.
 
+use super::http1::Terms;
+
 /// A range of [`RequestHead::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -57,6 +59,13 @@ pub struct RequestHead {
     /// `None` for FastCGI.
     pub line: Option<RequestLine>,
     pub body: BodyLength,
+    /// The request before it on this connection had the same head, byte for byte; in FastCGI, only the value of
+    /// REMOTE_PORT may differ. Nothing depends on it but time: who has read the former one may know this one.
+    pub repeats: bool,
+    /// What HTTP has read beside: kept with the bytes that say so. `None`: they are not a whole head that was read.
+    pub(super) terms: Option<Terms>,
+    /// FastCGI: the bytes are a whole stream that was accepted.
+    pub(super) is_whole: bool,
 }
 
 impl RequestHead {
@@ -65,6 +74,9 @@ impl RequestHead {
         self.fields.clear();
         self.line = None;
         self.body = BodyLength::None;
+        self.repeats = false;
+        self.terms = None;
+        self.is_whole = false;
     }
 
     /// Names and values in order.
@@ -75,6 +87,12 @@ impl RequestHead {
     /// The first field of this name; ASCII case does not matter (RFC 9110 §5.1).
     pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
         self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Of FastCGI: where the client's port is, which differs from client to client where all else is the same.
+    pub fn remote_port(&self) -> Option<Span> {
+        let is_port = |field: &&Field| field.name.of(&self.bytes) == b"REMOTE_PORT";
+        self.fields.iter().find(is_port).map(|field| field.value).filter(|_| self.line.is_none())
     }
 
     pub fn method(&self) -> Option<&[u8]> {

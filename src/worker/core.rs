@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use mio::Registry;
 
 use crate::config::Config;
-use crate::gateway::{Gateway, Request, UniqueIds};
+use crate::gateway::{Gateway, Repeats, Request, UniqueIds};
 use crate::hand_off::HandOffQueue;
 use crate::handler::cgi::HeaderLimits;
 use crate::protocol::http1::DateCache;
@@ -37,6 +37,7 @@ pub(crate) struct Core {
     pub config: Arc<Config>,
     pub limits: Arc<Limits>,
     pub gateway: Arc<Gateway>,
+    pub repeats: Repeats,
     pub unique_ids: UniqueIds,
     pub registry: Registry,
     pub scripts: Scripts,
@@ -85,6 +86,7 @@ impl Core {
         Core {
             limits: Arc::new(config.connection_limits()),
             gateway: Arc::new(Gateway::new(&config)),
+            repeats: Repeats::default(),
             unique_ids: UniqueIds::new(random_start()),
             scripts: Scripts::new(config.cgi.clone(), header_limits),
             keeping: Keeping::new(&config.limits),

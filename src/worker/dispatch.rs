@@ -22,7 +22,7 @@ const MOST_REDIRECTS: u8 = 10;
 impl Connection {
     pub(super) fn dispatch(&mut self, id: RequestId, head: RequestHead, core: &mut Core) {
         let mut request = core.spare_request();
-        let route = core.gateway.route(&head, &self.endpoint, &mut request.meta);
+        let route = core.gateway.route_repeated(&head, &self.endpoint, &mut request.meta, &mut core.repeats);
         request.id = core.unique_ids.make();
         if let Some(name) = &core.config.request_id_variable {
             request.take_id_from(name.as_bytes());

@@ -206,11 +206,10 @@ impl Connection {
     }
 
     /// Gives the buffers of a head back for a next request. Large ones are freed.
-    pub fn recycle(&mut self, mut head: RequestHead) {
+    pub fn recycle(&mut self, head: RequestHead) {
         let is_small =
             head.bytes.capacity() <= SPARE_HEAD_BYTES && head.fields.capacity() <= SPARE_HEAD_FIELDS;
         if is_small && head.bytes.capacity() > 0 && self.spare.is_none() {
-            head.clear();
             self.spare = Some(head);
         }
     }

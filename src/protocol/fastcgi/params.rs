@@ -32,6 +32,7 @@ impl Decoder {
         piece: &[u8],
         limits: &Limits,
     ) -> Result<(), ProtocolError> {
+        (head.repeats, head.is_whole) = (false, false);
         // A span has 32 bits.
         let limit = limits.max_head_bytes.min(u32::MAX as usize);
         // Pairs in front of the byte that is too much are judged first: how the stream was cut then makes no
@@ -40,6 +41,31 @@ impl Decoder {
         head.bytes.extend_from_slice(piece.get(..fitting).unwrap_or_default());
         while self.decode_pair(head, limit, limits)? {}
         if fitting < piece.len() { Err(HEAD_TOO_LARGE) } else { Ok(()) }
+    }
+
+    /// Takes the first piece of the stream if `head`, which is that of a former stream, holds the same bytes and no more,
+    /// and `head` then is as [`feed`](Self::feed) would have made it. Only the value of REMOTE_PORT may differ, and is
+    /// copied: a web server's connection carries requests of many clients. `limits` are those of the former stream.
+    ///
+    /// False, and nothing has happened: clear `head`, and feed it.
+    pub fn repeat(&mut self, head: &mut RequestHead, piece: &[u8]) -> bool {
+        // A length that a body is framed by is read, and judged, each time.
+        if self.cursor != 0 || !head.is_whole || piece.is_empty() || piece.len() != head.bytes.len() {
+            return false;
+        }
+        let place = head.remote_port().map_or(0..0, |port| port.start as usize..port.end as usize);
+        let same = |from: usize, to: usize| piece.get(from..to) == head.bytes.get(from..to);
+        if !same(0, place.start) || !same(place.end, piece.len()) {
+            return false;
+        }
+        let has_length = head.iter().any(|(name, value)| name == b"CONTENT_LENGTH" && !value.is_empty());
+        let (Some(new), false) = (piece.get(place.clone()), has_length) else { return false };
+        if let Some(old) = head.bytes.get_mut(place) {
+            old.copy_from_slice(new);
+        }
+        self.cursor = piece.len();
+        head.repeats = true;
+        true
     }
 
     /// The stream has ended: what CONTENT_LENGTH says, `None` if it is absent or empty, as it is on a GET from nginx.

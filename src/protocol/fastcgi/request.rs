@@ -127,6 +127,8 @@ pub(super) struct Request {
     pub(super) pace: Pace,
     /// Until it is handed out with `Event::Request`.
     pub(super) head: RequestHead,
+    /// It is still that of a former request.
+    head_is_old: bool,
     params: params::Decoder,
     body: Body,
 }
@@ -149,6 +151,7 @@ impl Request {
             deadline,
             pace: Pace::begin(now),
             head,
+            head_is_old: true,
             params: params::Decoder::default(),
             body: Body::Undecided,
         }
@@ -180,6 +183,7 @@ impl Request {
     ) -> Event {
         self.stdin_has_ended = stdin_has_ended;
         self.phase = if stdin_has_ended { Phase::Responding } else { Phase::Draining };
+        self.begin_head();
         let fed = self.params.feed(&mut self.head, params, limits);
         match fed.and_then(|()| self.params.finish(&self.head)) {
             Err(error) => {
@@ -202,13 +206,26 @@ impl Request {
         if self.phase != Phase::Params {
             return;
         }
+        if self.head_is_old && self.params.repeat(&mut self.head, piece) {
+            self.head_is_old = false;
+            return;
+        }
+        self.begin_head();
         if let Err(error) = self.params.feed(&mut self.head, piece, limits) {
             self.reject(error, events);
         }
     }
 
+    /// What is still there of a former request goes.
+    fn begin_head(&mut self) {
+        if std::mem::take(&mut self.head_is_old) {
+            self.head.clear();
+        }
+    }
+
     /// PARAMS has ended, and the phase is already the next one.
     pub(super) fn params_end(&mut self, now: Instant, limits: &Limits, events: &mut VecDeque<Event>) {
+        self.begin_head();
         match self.params.finish(&self.head) {
             Err(error) => self.reject(error, events),
             Ok(Some(0)) => {
@@ -323,6 +340,7 @@ impl Request {
     fn announce(&mut self, body: BodyLength, events: &mut VecDeque<Event>) {
         let mut head = std::mem::take(&mut self.head);
         head.body = body;
+        head.is_whole = true;
         events.push_back(Event::Request { id: self.id, head });
     }
 

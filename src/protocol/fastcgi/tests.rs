@@ -3,6 +3,7 @@
 mod answers;
 mod deadlines;
 mod input;
+mod repeats;
 mod suspend;
 mod web_servers;
 

@@ -14,7 +14,7 @@ const USUAL_FIELDS: usize = 32;
 
 /// What the connection must know of a request beside its body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(in crate::protocol) struct Terms {
     pub version: Version,
     /// The method is HEAD: its response ends with the head (RFC 9112 §6.3).
     pub is_head: bool,
@@ -78,6 +78,11 @@ impl HeadSearch {
         Ok(None)
     }
 
+    /// Nothing has been searched yet.
+    pub fn is_new(&self) -> bool {
+        self.line.is_none() && self.lines.is_new()
+    }
+
     /// HEAD and the version are worth knowing for a refusal too.
     pub fn terms(&self) -> Terms {
         self.line.as_ref().map(refusal_terms).unwrap_or_default()
@@ -120,11 +125,13 @@ impl FoundHead {
         });
         summary.check(self.line.version)?;
         head.body = summary.body_length(limits)?;
-        Ok(Terms {
+        let terms = Terms {
             keep_alive: summary.keeps_alive(self.line.version),
             expects_continue: summary.expects_continue && self.line.version == Version::Http11,
             ..self.refusal_terms()
-        })
+        };
+        head.terms = Some(terms);
+        Ok(terms)
     }
 }
 

@@ -43,6 +43,11 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// [`next`](Self::next) has seen no byte.
+    pub fn is_new(&self) -> bool {
+        self.searched == 0
+    }
+
     /// Length of the lines so far, their CRLFs included.
     pub fn length(&self) -> usize {
         self.line_start

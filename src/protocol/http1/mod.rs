@@ -31,4 +31,5 @@ mod tests;
 
 pub use connection::Connection;
 pub use date::{DATE_BYTES, DateCache};
+pub(super) use head::Terms;
 pub use request_line::{Target, split_target};

@@ -49,7 +49,8 @@ pub struct Connection {
     limits: Arc<Limits>,
     input: Input,
     output: Output,
-    /// Buffers for the next request's head.
+    /// The head of a former request: its buffers are for the next one's, and what was read of it is, too, if that one is
+    /// the same.
     spare: RequestHead,
     date: Option<[u8; DATE_BYTES]>,
 
@@ -258,9 +259,8 @@ impl Connection {
     }
 
     /// Takes a head's buffers back, unless an unusual request has made them large.
-    pub fn recycle(&mut self, mut head: RequestHead) {
+    pub fn recycle(&mut self, head: RequestHead) {
         if head.bytes.capacity() <= MAX_KEPT_HEAD_BYTES && head.fields.capacity() <= MAX_KEPT_FIELDS {
-            head.clear();
             self.spare = head;
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Connection, Ending, Expectation, Reading, Responding};
 use crate::protocol::http1::body::{Body, Found};
-use crate::protocol::http1::head::FoundHead;
+use crate::protocol::http1::head::{FoundHead, Terms};
 use crate::protocol::http1::response::CONTINUE;
 use crate::protocol::pace::Pace;
 use crate::protocol::{Event, ProtocolError, RequestHead};
@@ -19,6 +19,12 @@ impl Connection {
     }
 
     pub(super) fn poll_head(&mut self) -> Option<Event> {
+        if self.input.is_empty() && !self.peer_closed && !self.draining {
+            return None;
+        }
+        if let Some(terms) = self.repeated_terms() {
+            return Some(self.repeat_head(terms));
+        }
         let outcome = self.skip_empty_lines().and_then(|may_begin| match &mut self.reading {
             Reading::Head(search) if may_begin => search.search(self.input.unread(), &self.limits),
             _ => Ok(None),
@@ -59,8 +65,26 @@ impl Connection {
         }
     }
 
+    /// Those of the former request, if the head that comes now begins with the same bytes: the last of them end a head, so
+    /// it is the same as a whole. Browsers, health checks and other programs ask again and again for the same.
+    fn repeated_terms(&self) -> Option<Terms> {
+        let terms = self.spare.terms?;
+        let Reading::Head(search) = &self.reading else { return None };
+        (search.is_new() && self.input.unread().starts_with(&self.spare.bytes)).then_some(terms)
+    }
+
+    /// What was read and checked once need not be again.
+    fn repeat_head(&mut self, terms: Terms) -> Event {
+        let head = RequestHead { repeats: true, ..mem::take(&mut self.spare) };
+        self.terms = terms;
+        self.input.consume(head.bytes.len());
+        self.begin_request(&head);
+        Event::Request { id: self.id, head }
+    }
+
     fn read_head(&mut self, found: &FoundHead) -> Option<Event> {
         let mut head = mem::take(&mut self.spare);
+        head.clear();
         let bytes = self.input.unread().get(..found.length).unwrap_or_default();
         match found.read(bytes, &self.limits, &mut head) {
             Ok(terms) => {

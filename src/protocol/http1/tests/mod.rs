@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod fixtures;
+mod repeats;
 mod requests;
 mod responses;
 mod suspend;
