@@ -76,6 +76,13 @@ find_python() {
     return 1
 }
 
+# suffix_if_free_threaded PYTHON: prints how the file of a module for just this interpreter ends. Fails for the others.
+suffix_if_free_threaded() {
+    "$1" -c 'import sys; from importlib.machinery import EXTENSION_SUFFIXES
+"t" in sys.abiflags or sys.exit(1)
+print(EXTENSION_SUFFIXES[0])'
+}
+
 # ensure_venv WHY REQUIREMENTS...: the packages of these files are in the virtual environment .venv.
 ensure_venv() {
     local why=$1 file missing_files=() marks=()

@@ -9,6 +9,7 @@ use forkhorn::config::Config;
 use forkhorn::gateway::MetaVariables;
 use forkhorn::worker::{Application, Call, Response};
 
+use crate::block;
 use crate::cpython;
 use crate::environ::Environs;
 use crate::error_stream::ErrorStream;
@@ -17,12 +18,15 @@ use crate::input::Input;
 use crate::iterable;
 use crate::report;
 use crate::signals;
+use crate::stacks::Stacks;
 use crate::start_response::Exchange;
 
 /// What all application threads of a worker share.
 pub struct Applications {
     /// In the order of `config.applications`.
     pub callables: Vec<Py<PyAny>>,
+    pub config: Arc<Config>,
+    pub stacks: Stacks,
 }
 
 /// Calls the applications on one thread, one request at a time.
@@ -44,26 +48,19 @@ struct State {
 
 impl ApplicationThread {
     /// To be called on the thread itself.
-    pub fn new(py: Python<'_>, applications: Arc<Applications>, config: &Config) -> PyResult<Self> {
-        Self::with(py, applications, config, false)
+    pub fn new(py: Python<'_>, applications: Arc<Applications>) -> PyResult<Self> {
+        Self::with(py, applications, false)
     }
 
     /// The same for a process that answers one request and ends.
-    pub fn for_one_request(
-        py: Python<'_>,
-        applications: Arc<Applications>,
-        config: &Config,
-    ) -> PyResult<Self> {
-        Self::with(py, applications, config, true)
+    pub fn for_one_request(py: Python<'_>, applications: Arc<Applications>) -> PyResult<Self> {
+        Self::with(py, applications, true)
     }
 
-    fn with(
-        py: Python<'_>,
-        applications: Arc<Applications>,
-        config: &Config,
-        run_once: bool,
-    ) -> PyResult<Self> {
-        Ok(ApplicationThread { applications, state: Mutex::new(State::new(py, config, run_once)?) })
+    fn with(py: Python<'_>, applications: Arc<Applications>, run_once: bool) -> PyResult<Self> {
+        applications.stacks.add_this_thread();
+        let state = Mutex::new(State::new(py, &applications.config, run_once)?);
+        Ok(ApplicationThread { applications, state })
     }
 }
 
@@ -81,6 +78,8 @@ impl Application for ApplicationThread {
                 response.fail();
                 response.retire_worker("out of memory");
             }
+            drop(state);
+            block::release(py);
         });
     }
 

@@ -1,5 +1,8 @@
 //! Blocks of a body on their way to the worker: small ones are copied, large ones are kept until they are written.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -28,22 +31,42 @@ fn shared(block: &Bound<'_, PyBytes>) -> Option<Bytes> {
     (length >= SHARED_BYTES).then(|| Bytes::from_owner(Held::new(block)))
 }
 
-/// A bytes object that outlives its request. Dropped where the interpreter is not known, its reference is given back
-/// by pyo3 when a Python thread next comes back from a wait, or begins a request.
+/// Gives back the objects of what has been written. To be called where no lock is held.
+pub fn release(py: Python<'_>) {
+    if IS_ANY_WRITTEN.load(Relaxed) {
+        IS_ANY_WRITTEN.store(false, Relaxed);
+        let objects = std::mem::take(&mut *WRITTEN.lock().unwrap_or_else(PoisonError::into_inner));
+        for object in objects {
+            object.drop_ref(py);
+        }
+    }
+}
+
+/// Where [`Held`] leaves its objects.
+static WRITTEN: Mutex<Vec<Py<PyBytes>>> = Mutex::new(Vec::new());
+
+/// Set after the list was added to, and taken back before it is emptied: what is missed now is seen the next time.
+static IS_ANY_WRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// A bytes object that outlives its request.
+///
+/// It is dropped on any thread, and while the worker's state is locked: there a reference must not be given back. The
+/// object may be of a class with a `__del__`, and a free-threaded interpreter may stop the thread to have it wait for
+/// others, of which one may wait for that very lock. So the object goes to a list, for [`release`].
 struct Held {
-    _object: Py<PyBytes>,
+    object: Option<Py<PyBytes>>,
     start: *const u8,
     length: usize,
 }
 
-// SAFETY: the bytes of a bytes object never change nor move while it lives, and `_object` keeps it alive; `Py` may be
-// dropped on any thread.
+// SAFETY: the bytes of a bytes object never change nor move while it lives, and `object` keeps it alive; `Py` may be
+// sent to any thread.
 unsafe impl Send for Held {}
 
 impl Held {
     fn new(block: &Bound<'_, PyBytes>) -> Self {
         let bytes = block.as_bytes();
-        Held { start: bytes.as_ptr(), length: bytes.len(), _object: block.clone().unbind() }
+        Held { start: bytes.as_ptr(), length: bytes.len(), object: Some(block.clone().unbind()) }
     }
 }
 
@@ -51,5 +74,12 @@ impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: see `Send` above.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).extend(self.object.take());
+        IS_ANY_WRITTEN.store(true, Relaxed);
     }
 }

@@ -37,10 +37,19 @@ pub fn call_application<'py>(
     }
 }
 
+/// Several threads are in Python at once. (An extension that can't do with that has the interpreter's lock come back;
+/// nothing here relies on either.)
+pub const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
+
 /// How many references an object has; meant for small numbers.
+///
+/// Free-threaded builds count those of the thread that has made an object by themselves. For an object of the calling
+/// thread, the sum errs on one side only: a reference that another thread has given up may still be counted. For an object
+/// of another thread, it is a guess.
 pub fn references<T>(object: &Py<T>) -> u32 {
     // SAFETY: the object is alive. The count is the object's first word on every CPython with the interpreter's lock;
-    // from 3.12 on only the word's lower half counts, from 3.14 on the upper half holds flags.
+    // from 3.12 on only the word's lower half counts, from 3.14 on the upper half holds flags. In free-threaded builds
+    // both counts are read as atomics.
     let count = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
     count as u32
 }
@@ -72,7 +81,8 @@ pub unsafe fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
     .0
 }
 
-/// What CPython wants to be told around a fork, `os.register_at_fork` included. The interpreter's lock is held.
+/// What CPython wants to be told around a fork, `os.register_at_fork` included. The interpreter's lock is held; where there
+/// is none, all other Python threads are stopped from `before` on.
 pub mod fork_hooks {
     use pyo3::{Python, ffi};
 

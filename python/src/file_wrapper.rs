@@ -12,6 +12,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::cpython::FREE_THREADED;
+
 #[pyclass(frozen, module = "_forkhorn")]
 pub struct FileWrapper {
     #[pyo3(get)]
@@ -80,9 +82,13 @@ fn find_regular_file(filelike: &Bound<'_, PyAny>) -> PyResult<Option<RegularFile
         return Ok(None);
     }
     // SAFETY: the stream object is alive and said that the descriptor is its own; nothing runs in between that could
-    // close it, as this thread holds the interpreter's lock.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    let file = File::from(descriptor.try_clone_to_owned()?);
+    // close it, as this thread holds the interpreter's lock. Without that lock, what was copied is only looked at below
+    // if the stream is still open, and so was meanwhile.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let file = File::from(borrowed.try_clone_to_owned()?);
+    if FREE_THREADED && stream.call_method0(intern!(py, "fileno"))?.extract::<RawFd>()? != descriptor {
+        return Ok(None);
+    }
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Ok(None);

@@ -1,4 +1,5 @@
-//! forkhorn's bridge to Python: an extension module on the stable ABI, loaded by the user's own interpreter.
+//! forkhorn's bridge to Python: an extension module on the stable ABI, loaded by the user's own interpreter. With the
+//! feature `free-threaded`, the same for one free-threaded interpreter, in which several threads are in Python at once.
 //!
 //! The master starts `python3 -c … <this module>`, with code that calls [`main`]. What follows, and where:
 //!
@@ -16,6 +17,16 @@
 //! request hangs, `signals` has the application's handlers run. `cpython` holds what pyo3 has no safe form for.
 
 #![allow(unsafe_code, reason = "the border to CPython's C API")]
+
+#[cfg(all(Py_GIL_DISABLED, not(feature = "free-threaded")))]
+compile_error!(
+    "PyO3 has found a free-threaded interpreter: the bridge would crash all others. Build for it with scripts/build --python, \
+     and for the others with PYO3_NO_PYTHON=1"
+);
+#[cfg(all(feature = "free-threaded", not(Py_GIL_DISABLED)))]
+compile_error!(
+    "the feature free-threaded is for a free-threaded interpreter: build for it with scripts/build --python"
+);
 
 mod application;
 mod block;

@@ -7,6 +7,8 @@ use forkhorn::process::WorkerExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::cpython::FREE_THREADED;
+
 /// Working directory, environment and identity are the master's work, and done. What is left is the interpreter's.
 pub fn prepare(py: Python<'_>, config: &Config) -> PyResult<()> {
     clear_main_module(py)?;
@@ -89,10 +91,11 @@ fn add_virtualenv(py: Python<'_>, path: &Bound<'_, PyList>, virtualenv: &Path) -
     let version = sys.getattr("version_info")?;
     let (major, minor): (u8, u8) =
         (version.getattr("major")?.extract()?, version.getattr("minor")?.extract()?);
-    let packages = virtualenv.join(format!("lib/python{major}.{minor}/site-packages"));
+    let abi = if FREE_THREADED { "t" } else { "" };
+    let packages = virtualenv.join(format!("lib/python{major}.{minor}{abi}/site-packages"));
     if !packages.is_dir() {
         log::warn!(
-            "the virtual environment {} has no packages for Python {major}.{minor}, which --python names",
+            "the virtual environment {} has no packages for Python {major}.{minor}{abi}, which --python names",
             virtualenv.display()
         );
         return Ok(());

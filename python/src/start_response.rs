@@ -80,6 +80,7 @@ impl Exchange {
             flow = self.with(|response| unsafe { cpython::detached(block.py(), || response.wait()) })?;
             block.py().check_signals()?;
         }
+        block::release(block.py());
         Ok(flow)
     }
 

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use forkhorn::cgi_program::Program;
-use forkhorn::config::Config;
 use forkhorn::process::{WorkerExit, WorkerStart};
 use forkhorn::worker::Worker;
 use pyo3::prelude::*;
@@ -17,18 +16,14 @@ use crate::stacks::Stacks;
 /// Serves until the worker ends, and returns the exit status. The interpreter then ends as it always does: threads are
 /// joined, atexit handlers run.
 pub fn run(py: Python<'_>, start: WorkerStart, callables: Vec<Py<PyAny>>) -> PyResult<i32> {
-    let config = start.config.clone();
-    let applications = Arc::new(Applications { callables });
-    let stacks = Stacks::register(py)?;
-    let wakeup = Wakeup::install(py)?;
-    let worker = Arc::new(Worker::new(start, Box::new(move || stacks.dump()))?);
-    match config.processes.threads {
+    let (worker, applications, wakeup) = prepare(py, start, callables)?;
+    match applications.config.processes.threads {
         0 | 1 => {
-            let main_thread = ApplicationThread::new(py, applications, &config)?;
+            let main_thread = ApplicationThread::new(py, applications)?;
             worker.watch_signals(wakeup.reading().try_clone_to_owned()?)?;
             worker.serve(&main_thread);
         }
-        _ => serve_on_threads(py, &worker, &applications, &config, &wakeup)?,
+        threads => serve_on_threads(py, threads, &worker, &applications, &wakeup)?,
     }
     warn_of_threads(py)?;
     Ok(worker.exit_code())
@@ -41,43 +36,53 @@ pub fn run_once(
     callables: Vec<Py<PyAny>>,
     program: Program,
 ) -> PyResult<i32> {
-    let config = start.config.clone();
-    let stacks = Stacks::register(py)?;
-    let wakeup = Wakeup::install(py)?;
-    let worker = Arc::new(Worker::new(start, Box::new(move || stacks.dump()))?);
-    let thread = ApplicationThread::for_one_request(py, Arc::new(Applications { callables }), &config)?;
+    let (worker, applications, wakeup) = prepare(py, start, callables)?;
+    let thread = ApplicationThread::for_one_request(py, applications)?;
     worker.watch_signals(wakeup.reading().try_clone_to_owned()?)?;
     program.serve(&worker)?;
     worker.serve(&thread);
     Ok(worker.exit_code())
 }
 
+fn prepare(
+    py: Python<'_>,
+    start: WorkerStart,
+    callables: Vec<Py<PyAny>>,
+) -> PyResult<(Arc<Worker>, Arc<Applications>, Wakeup)> {
+    let (config, stacks) = (start.config.clone(), Stacks::register(py)?);
+    let applications = Arc::new(Applications { callables, config, stacks });
+    let wakeup = Wakeup::install(py)?;
+    let stacks = applications.clone();
+    let worker = Worker::new(start, Box::new(move || stacks.stacks.dump()))?;
+    Ok((Arc::new(worker), applications, wakeup))
+}
+
 /// The main thread serves no requests: whatever the others do, it is there for signal handlers.
 fn serve_on_threads(
     py: Python<'_>,
+    threads: u16,
     worker: &Arc<Worker>,
     applications: &Arc<Applications>,
-    config: &Arc<Config>,
     wakeup: &Wakeup,
 ) -> PyResult<()> {
-    let mut threads = Vec::new();
+    let mut started = Vec::new();
     // A handler's exception must not meet this thread while it is in Python to start another one: no request, so no
     // word to the master either, before it waits below.
     let all_started = Arc::new(OnceLock::new());
-    for number in 1..=config.processes.threads {
+    for number in 1..=threads {
         let serve = {
-            let (worker, applications, config) = (worker.clone(), applications.clone(), config.clone());
+            let (worker, applications) = (worker.clone(), applications.clone());
             let (main_thread, all_started) = (wakeup.waker()?, all_started.clone());
             move |py: Python<'_>| {
                 py.detach(|| all_started.wait());
                 if !worker.has_ended() {
-                    serve_on_this_thread(py, &worker, applications.clone(), &config);
+                    serve_on_this_thread(py, &worker, applications.clone());
                 }
                 main_thread.wake();
             }
         };
         match start_thread(py, number, serve) {
-            Ok(thread) => threads.push(thread),
+            Ok(thread) => started.push(thread),
             Err(error) => give_up(py, worker, &error),
         }
     }
@@ -88,14 +93,14 @@ fn serve_on_threads(
             worker.end(WorkerExit::Done);
         }
     }
-    for thread in threads {
+    for thread in started {
         thread.call_method0("join")?;
     }
     Ok(())
 }
 
-fn serve_on_this_thread(py: Python<'_>, worker: &Worker, applications: Arc<Applications>, config: &Config) {
-    match ApplicationThread::new(py, applications, config) {
+fn serve_on_this_thread(py: Python<'_>, worker: &Worker, applications: Arc<Applications>) {
+    match ApplicationThread::new(py, applications) {
         Ok(thread) => worker.serve(&thread),
         Err(error) => give_up(py, worker, &error),
     }

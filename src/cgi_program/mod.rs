@@ -55,8 +55,8 @@ def fail(report, advice):
 /// Arguments after those of [`Bridge::arguments`]: a descriptor, and where in its file the configuration begins.
 const RUN: &str = "
 import os
-settings = os.pread(int(sys.argv[4]), 1 << 24, int(sys.argv[5]))
-os.close(int(sys.argv[4]))
+settings = os.pread(int(sys.argv[5]), 1 << 24, int(sys.argv[6]))
+os.close(int(sys.argv[5]))
 sys.exit(bridge().cgi(settings))
 ";
 

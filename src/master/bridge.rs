@@ -24,32 +24,30 @@ import sys
 def fail(report, advice):
     import json, os
     os.write(0, json.dumps({"LoadFailed": {
-        "application": sys.argv[3], "report": report, "advice": advice}}).encode("ascii"))
+        "application": sys.argv[4], "report": report, "advice": advice}}).encode("ascii"))
     sys.exit(3)
 "#;
 
 /// What the interpreter runs after a definition of `fail`. It must be understood by interpreters that are too old, to
-/// tell them so: hence neither f-strings nor annotations. Arguments: the file of the bridge or nothing, where it was
-/// looked for, the applications.
+/// tell them so: hence neither f-strings nor annotations. Arguments: the file of the bridge or nothing, the two
+/// directories where it was looked for, the applications.
 const LOAD: &str = r#"
 def bridge():
-    path, places = sys.argv[1:3]
+    path, beside, installed = sys.argv[1:4]
     if sys.version_info < (3, 10) or sys.implementation.name != "cpython":
         fail("%s is %s" % (sys.executable, sys.version.replace("\n", " ")),
              "forkhorn needs CPython 3.10 or newer: name another interpreter with --python or --virtualenv")
-    if "t" in getattr(sys, "abiflags", ""):
-        # Its objects are laid out otherwise: the bridge would not fail there, but crash.
-        fail("%s is a free-threaded build, which has no stable ABI" % sys.executable,
-             "name an interpreter of the usual build with --python or --virtualenv")
     # The working directory must not shadow the standard library here.
     first = sys.path[:1] if sys.path[:1] == [""] else []
     del sys.path[:len(first)]
     try:
+        from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
+        from importlib.util import module_from_spec
+        if "t" in getattr(sys, "abiflags", ""):
+            path = free_threaded("_forkhorn" + EXTENSION_SUFFIXES[0], beside, installed)
         if not path:
             import _forkhorn
             return _forkhorn
-        from importlib.machinery import ExtensionFileLoader, ModuleSpec
-        from importlib.util import module_from_spec
         loader = ExtensionFileLoader("_forkhorn", path)
         module = module_from_spec(ModuleSpec("_forkhorn", loader, origin=path))
         sys.modules["_forkhorn"] = module
@@ -58,10 +56,25 @@ def bridge():
     except ImportError as error:
         if path:
             fail(str(error), "the bridge of forkhorn, %s, can't be loaded by %s" % (path, sys.executable))
-        fail(str(error), "the bridge of forkhorn is neither one of the packages of %s nor one of: %s"
-             % (sys.executable, places))
+        fail(str(error), "the bridge of forkhorn, _forkhorn.abi3.so, is neither in %s nor in %s, nor one of the packages of %s"
+             % (beside, installed, sys.executable))
     finally:
         sys.path[:0] = first
+
+# The objects of these builds are laid out otherwise: the bridge of the others would not fail there, but crash, and the
+# import system would take it all the same.
+def free_threaded(name, beside, installed):
+    import os
+    if sys.version_info < (3, 14):
+        fail("%s is a free-threaded build of Python %d.%d" % ((sys.executable,) + sys.version_info[:2]),
+             "of these forkhorn needs 3.14 or newer: name another interpreter with --python or --virtualenv")
+    for directory in [beside, installed] + sys.path:
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            return path
+    fail("%s is a free-threaded build, which needs a bridge of its own: %s is neither in %s nor in %s, nor one of its packages"
+         % (sys.executable, name, beside, installed),
+         "build it with scripts/build --python %s, or name another interpreter with --python or --virtualenv" % sys.executable)
 "#;
 
 const RUN: &str = "
@@ -76,9 +89,10 @@ pub(crate) fn boot(fail: &str, run: &str) -> String {
 /// Where the bridge is, and all that an interpreter needs to be started with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Bridge {
-    /// `None`: the interpreter looks among its own packages.
+    /// That of the stable ABI; a free-threaded interpreter looks for its own itself. `None`: the interpreter looks among
+    /// its packages.
     pub(crate) path: Option<PathBuf>,
-    places: Vec<PathBuf>,
+    directories: [PathBuf; 2],
 }
 
 impl Bridge {
@@ -95,20 +109,18 @@ impl Bridge {
 
     fn find_from(directory: &Path) -> Bridge {
         let installed = directory.parent().unwrap_or(Path::new("/")).join("lib/forkhorn");
-        let mut places = Vec::new();
-        for directory in [directory, &installed] {
-            places.extend(FILE_NAMES.iter().map(|name| directory.join(name)));
-        }
-        Bridge { path: places.iter().find(|path| path.is_file()).cloned(), places }
+        let directories = [directory.to_owned(), installed];
+        let mut places =
+            directories.iter().flat_map(|directory| FILE_NAMES.iter().map(|name| directory.join(name)));
+        Bridge { path: places.find(|path| path.is_file()), directories }
     }
 
     /// What [`boot`] expects in `sys.argv`.
-    pub(crate) fn arguments(&self, config: &Config) -> [OsString; 3] {
-        let list = |all: Vec<String>| OsString::from(all.join(", "));
-        let places = self.places.iter().map(|place| place.display().to_string()).collect();
-        let applications = config.applications.iter().map(|app| app.given.clone()).collect();
-        let path = self.path.as_ref().map_or_else(OsString::new, |path| path.clone().into_os_string());
-        [path, list(places), list(applications)]
+    pub(crate) fn arguments(&self, config: &Config) -> [OsString; 4] {
+        let path = self.path.clone().unwrap_or_default();
+        let [beside, installed] = self.directories.clone().map(PathBuf::into_os_string);
+        let applications: Vec<_> = config.applications.iter().map(|app| app.given.as_str()).collect();
+        [path.into_os_string(), beside, installed, applications.join(", ").into()]
     }
 
     /// An interpreter that becomes a template or a worker.

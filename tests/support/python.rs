@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::folder::project;
+use super::forkhorn::BINARY;
 
 /// The oldest version that forkhorn serves.
 const OLDEST: (u32, u32) = (3, 10);
@@ -20,6 +21,15 @@ pub struct Interpreter {
     /// `sys.executable` and `sys.prefix`, as the interpreter itself says.
     pub executable: String,
     pub prefix: String,
+    /// The name of the bridge that a free-threaded build needs.
+    pub own_bridge: Option<String>,
+}
+
+impl Interpreter {
+    /// Free-threaded builds need a bridge each: those that `scripts/build --python` has been run for can be served.
+    fn has_bridge(&self) -> bool {
+        self.own_bridge.as_ref().is_none_or(|name| Path::new(BINARY).with_file_name(name).exists())
+    }
 }
 
 /// The virtual environment that `scripts/test` makes, with Django, Flask and legacy-cgi in it.
@@ -33,11 +43,12 @@ pub fn venv() -> PathBuf {
     venv
 }
 
-/// python3 of PATH, and of the places where interpreters usually are; each once.
+/// python3 of PATH, and of the places where interpreters usually are; each once. Of free-threaded builds, those that there
+/// is a bridge for.
 pub fn interpreters() -> Vec<Interpreter> {
     let mut found = BTreeMap::new();
     for path in candidates() {
-        if let Some(interpreter) = ask(&path) {
+        if let Some(interpreter) = ask(&path).filter(Interpreter::has_bridge) {
             // Links and launchers lead to one interpreter: its own word tells them apart.
             found.entry(interpreter.executable.clone()).or_insert(interpreter);
         }
@@ -77,13 +88,15 @@ pub fn search_path() -> &'static OsStr {
 
 /// What an interpreter says about itself; `None` if it does not start, is too old, or is no CPython.
 pub fn ask(path: &Path) -> Option<Interpreter> {
-    let question = "import os, platform, sys; print(platform.python_implementation(), platform.python_version(), \
-                    os.path.realpath(sys.executable), sys.prefix, sep='\\n')";
+    let question = "import os, platform, sys; from importlib.machinery import EXTENSION_SUFFIXES; \
+                    own = '_forkhorn' + EXTENSION_SUFFIXES[0] if 't' in getattr(sys, 'abiflags', '') else ''; \
+                    print(platform.python_implementation(), platform.python_version(), \
+                    os.path.realpath(sys.executable), sys.prefix, own, sep='\\n')";
     let output = Command::new(path).args(["-I", "-c", question]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut lines = text.lines().map(str::to_owned);
-    let (implementation, version, executable, prefix) =
-        (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let (implementation, version, executable, prefix, own_bridge) =
+        (lines.next()?, lines.next()?, lines.next()?, lines.next()?, lines.next()?);
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     let number = (numbers.next()??, numbers.next()??);
     (implementation == "CPython" && number >= OLDEST).then(|| Interpreter {
@@ -91,6 +104,7 @@ pub fn ask(path: &Path) -> Option<Interpreter> {
         version,
         executable,
         prefix,
+        own_bridge: Some(own_bridge).filter(|name| !name.is_empty()),
     })
 }
 
@@ -113,7 +127,8 @@ pub fn older_interpreters() -> Vec<PathBuf> {
 }
 
 fn candidates() -> Vec<PathBuf> {
-    let names = (OLDEST.1..=OLDEST.1 + 10).map(|minor| format!("python3.{minor}"));
+    let versions = OLDEST.1..=OLDEST.1 + 10;
+    let names = versions.flat_map(|minor| ["t", ""].map(|abi| format!("python3.{minor}{abi}")));
     existing(&names.chain(["python3".to_owned()]).collect::<Vec<_>>())
 }
 

@@ -3,6 +3,7 @@
 mod bridge;
 mod environ;
 mod forms;
+mod free_threaded;
 mod pythons;
 mod repeats;
 mod rules;

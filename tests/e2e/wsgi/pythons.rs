@@ -62,18 +62,6 @@ fn without_an_option_python3_of_the_path_is_taken() {
 }
 
 #[test]
-fn a_free_threaded_build_is_refused_and_not_crashed() {
-    let forkhorn = Forkhorn::new().wsgi("probe.py");
-    // All that such a build says of itself where the bridge is loaded.
-    let code = "shift; code=$1; shift\nexec \"$PYTHON\" -c \"import sys; sys.abiflags = 't'; $code\" \"$@\"";
-    let python = python::default_python().display();
-    let wrapper = forkhorn.folder.script("python3t", format!("#!/bin/sh\nPYTHON='{python}'\n{code}\n"));
-    let (status, log) = forkhorn.python(&wrapper).run_to_exit();
-    assert_eq!(status, 3, "{log}");
-    assert!(log.contains("is a free-threaded build") && log.contains("--python"), "{log}");
-}
-
-#[test]
 fn the_standard_library_behaves_as_in_plain_python() {
     for interpreter in interpreters() {
         for preload in ["auto", "never"] {
