@@ -1,10 +1,15 @@
 //! The bridge in its details: what is refused, what is kept and used again, and what speaks against a copy.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
+use crate::support::http::Address;
+use crate::support::wait::DEADLINE;
 use crate::support::{Forkhorn, Running, wait_until};
 
 fn misbehaving() -> Forkhorn {
@@ -70,6 +75,40 @@ fn what_an_application_keeps_of_a_request_never_serves_another() {
         assert!(later.field("X-Wrong").is_none());
     }
     assert_eq!(forkhorn.request("POST", "/kept_input", &[], b"other").text(), "POST first body");
+}
+
+#[test]
+fn blocks_that_run_code_when_they_go_do_not_stop_the_worker() {
+    // The sleep lets another thread go on, which must find the worker's state unlocked.
+    let code = "
+import time
+
+class Block(bytes):
+    def __del__(self):
+        time.sleep(0.0005)
+
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return (Block(1 << 20) for _ in range(32))
+";
+    let forkhorn = Forkhorn::new().code(code).args(["--threads", "3"]).start();
+    let Address::Tcp(address) = forkhorn.http() else { panic!("not over TCP") };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                // A small window: most blocks are written in several parts, the last one together with the next block.
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                socket.set_recv_buffer_size(1 << 16).expect("a window");
+                socket.set_read_timeout(Some(DEADLINE)).expect("a limit");
+                socket.connect(&(*address).into()).expect("a connection");
+                let mut stream = TcpStream::from(socket);
+                stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("sent");
+                let length =
+                    std::io::copy(&mut stream, &mut std::io::sink()).expect("an answer that goes on");
+                assert!(length > 32 << 20, "{length} bytes");
+            });
+        }
+    });
 }
 
 #[test]

@@ -98,11 +98,15 @@ fn flags(argument: &[u8], known: &[u8]) -> bool {
     }
 }
 
-/// `python`, `python3`, `python3.12`, `perl`, `perl5.36.0`: by the name, as the line gives it.
+/// `python`, `python3`, `python3.12`, `python3.14t`, `perl`, `perl5.36.0`: by the name, as the line gives it.
 fn language(name: &[u8]) -> Option<WarmLanguage> {
     [(&b"python"[..], WarmLanguage::Python), (b"perl", WarmLanguage::Perl)].into_iter().find_map(
         |(begin, language)| {
             let version = name.strip_prefix(begin)?;
+            let version = match version.strip_suffix(b"t") {
+                Some(free_threaded @ [.., b'0'..=b'9']) if language == WarmLanguage::Python => free_threaded,
+                _ => version,
+            };
             version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.').then_some(language)
         },
     )
@@ -140,6 +144,10 @@ mod tests {
         for (line, expected) in [
             ("#!/usr/bin/python3", Some("python /usr/bin/python3 /usr/bin/python3 ")),
             ("#! /usr/bin/python3.12 -u ", Some("python /usr/bin/python3.12 /usr/bin/python3.12 -u")),
+            ("#!/opt/python3.14t", Some("python /opt/python3.14t /opt/python3.14t ")),
+            ("#!/opt/python3.t", None),
+            ("#!/opt/pythont", None),
+            ("#!/opt/perl5t", None),
             ("#!/usr/bin/perl -w", Some("perl /usr/bin/perl /usr/bin/perl -w")),
             ("#!/opt/perl5.36.0", Some("perl /opt/perl5.36.0 /opt/perl5.36.0 ")),
             ("#!/usr/bin/env python3", Some("python /found/python3 python3 ")),
