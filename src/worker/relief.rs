@@ -57,10 +57,11 @@ fn watch(shared: &Shared) -> io::Result<()> {
             let others = shared.lock().core.board.population().serving > 1;
             seat.set_patience(patience.after_relief(began.elapsed(), others));
             seat.wait()
-        } else if seat.changes() != before {
+        } else if seat.changes().wrapping_sub(before) > 1 {
             seat.set_patience(patience.after_look());
             seat.wait()
         } else {
+            // One request at most: it idles in between, and is timed by who leaves.
             seat.sleep_until_left()?
         };
     }
