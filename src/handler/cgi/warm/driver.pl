@@ -3,6 +3,11 @@
 # A copy puts the script in the place of /dev/null, from which the interpreter has read nothing yet, and returns: the script is then
 # compiled and run as the main program that it is. Descriptor 0 is the channel to the worker; `link.rs` has its messages.
 # Words in double braces are replaced by the worker: numbers of system calls, for which Perl alone has no functions.
+#
+# Neighbours, which are read behind this file: `heap.pl`, which arranges memory for copying, and `ending.pl`.
+#
+# What runs in a copy (`enter`) writes to as few pages as it can, because each costs a copy of the page: it uses package variables,
+# no lists, and system calls by their numbers, whose functions the loader has found already.
 package Forkhorn::Warm;
 BEGIN { ${^WARNING_BITS} = "" }
 use strict;
@@ -10,13 +15,14 @@ require Filter::Util::Call;
 require lib;
 
 our (%setup, $channel, $spares, $program, $script, $owner, $wants_report);
-our (%standard, %preloaded, %identity, @directories, $checked_at);
-our $MESSAGE_BYTES = 256 * 1024;
+our (%standard, %preloaded, %identity, @directories, @loaded, $has_preloaded);
+our $checked_at = 0;
 our $STALE_CHECK_SECONDS = 1;
-our $MAX_SCANNED_BYTES = 1024 * 1024;
-our ($buffer, $control) = ('', '');
-vec($buffer, $MESSAGE_BYTES - 1, 8) = 0;
-vec($control, 127, 8) = 0;
+# A message; a script's text as far as it is looked at; the descriptors with a message; and what describes them to recvmsg(2).
+our ($buffer, $text, $control, $part, $header);
+our $BUFFER_BYTES = 1024 * 1024;
+our $CONTROL_BYTES = 128;
+our ($length, $id, $flags, $directory, $at);
 
 sub leave { syscall({{exit_group}}, $_[0] + 0) }
 
@@ -31,22 +37,35 @@ sub say_to_worker {
     syscall({{sendto}}, $channel, $message, length $message, 0x4000, 0, 0) >= 0 or leave(0);
 }
 
-# The fields of a message, and the descriptors that came with it, closed on exec.
-sub receive {
-    my ($socket) = @_;
-    my $part = pack 'J J', unpack('J', pack 'P', $buffer), $MESSAGE_BYTES;
-    my $header = pack 'J I x![J] J J J J i x![J]', 0, 0, unpack('J', pack 'P', $part), 1,
-        unpack('J', pack 'P', $control), 128, 0;
-    my $length;
-    do { $length = syscall({{recvmsg}}, $socket, $header, 0x40000000) } while $length < 0 && $! == 4;
-    leave(0) if $length <= 0;
-    my (@descriptors, $size);
-    if ((unpack 'J I x![J] J J J J', $header)[5] >= length pack 'J i i', 0, 0, 0) {
-        ($size) = unpack 'J', $control;
-        (undef, undef, undef, @descriptors) = unpack 'J i i i*', substr $control, 0, $size;
-    }
-    return [split /\0/, substr($buffer, 0, $length), -1], @descriptors;
+# A string of this length whose pages don't exist until they are written to.
+sub blank {
+    vec(my $string = '', $_[0] - 1, 8) = 0;
+    my $begin = unpack 'J', pack 'P', $string;
+    my $first = ($begin + 4095) & ~4095;
+    # MADV_DONTNEED
+    syscall({{madvise}}, $first, ($begin + $_[0] - $first) & ~4095, 4);
+    return \$string;
 }
+
+sub prepare_buffers {
+    *buffer = blank($BUFFER_BYTES);
+    *text = blank($BUFFER_BYTES);
+    $control = "\0" x $CONTROL_BYTES;
+    $part = pack 'J J', unpack('J', pack 'P', $buffer), $BUFFER_BYTES - 1;
+    $header = pack 'J I x![J] J J J J i x![J]', 0, 0, unpack('J', pack 'P', $part), 1,
+        unpack('J', pack 'P', $control), $CONTROL_BYTES, 0;
+}
+
+# The next message, into $buffer, and its descriptors, closed on exec, into $control.
+sub receive {
+    # The kernel has put there how much the last one had.
+    substr($header, 40, 8) = pack 'J', $CONTROL_BYTES;
+    do { $length = syscall({{recvmsg}}, $_[0], $header, 0x40000000) } while $length < 0 && $! == 4;
+    leave(0) if $length <= 0;
+}
+
+# Whether the message came with the three standard descriptors.
+sub has_descriptors { (unpack 'x40 J', $header)[0] >= 28 && unpack('J', $control) == 28 }
 
 sub identity {
     my @stat = stat $_[0] or return '';
@@ -116,66 +135,67 @@ sub run_cold {
     leave(126);
 }
 
-# Becomes what execve(2) would have made of this process. Then the script may run.
+# Becomes what execve(2) would have made of this process, for the request in $buffer. Then the script may run.
 sub enter {
-    my ($fields, @descriptors) = @_;
-    my (undef, $id, $flags, $path, $directory, @environment) = @$fields;
-    setpgrp 0, 0;
-    unless (chdir $directory) {
+    syscall({{setpgid}}, 0, 0);
+    substr($buffer, $length) = '';
+    ($id, $flags, $script, $directory, $at) = unpack 'x2 Z* Z* Z* Z* .', $buffer;
+    if (syscall({{chdir}}, $directory) < 0) {
         say_to_worker('failed', $id, $! + 0);
         leave(127);
     }
-    say_to_worker('started', $id);
-    syscall({{close}}, $channel);
-    syscall({{close}}, $spares) if defined $spares;
-    for my $target (0 .. 2) {
-        syscall({{dup3}}, $descriptors[$target], $target, 0);
-    }
-    syscall({{close}}, $_) for @descriptors;
-    %ENV = ();
-    /^([^=]*)=(.*)/s and $ENV{$1} = $2 for @environment;
-    ($script, $owner, $wants_report) = ($path, $$, $flags =~ /l/);
+    $id = "started\0$id";
+    syscall({{sendto}}, $channel, $id, length $id, 0x4000, 0, 0) >= 0 or leave(0);
+    syscall({{dup3}}, unpack('x16 i', $control), 0, 0);
+    syscall({{dup3}}, unpack('x20 i', $control), 1, 0);
+    syscall({{dup3}}, unpack('x24 i', $control), 2, 0);
+    close_others() if syscall({{close_range}}, 3, 0x7fffffff, 0) < 0;
+    substr($buffer, 0, $at) = '';
+    %ENV = $buffer =~ /([^=\0]*)=([^\0]*)/g;
+    $owner = syscall({{getpid}});
+    $wants_report = ord $flags == ord 'l';
     become_program();
 }
 
+# All descriptors but the standard ones, where the kernel can't close them in one call (before Linux 5.9).
+sub close_others {
+    syscall({{close}}, $_) for $channel, $program, defined $spares ? $spares : (), unpack 'x16 i3', $control;
+}
+
 sub become_program {
-    open my $file, '<', $script or run_cold();
-    # A name that can't stand in a line directive.
-    run_cold() if $script =~ /["\n]/ || !can_run($file);
-    # O_CLOEXEC, as the interpreter opens its program.
-    syscall({{dup3}}, fileno $file, $program, 02000000);
-    close $file;
-    $0 = $script;
+    # O_CLOEXEC, as the interpreter opens its program; AT_FDCWD. It is given the lowest number that is free.
+    $at = syscall({{openat}}, -100, $script, 02000000, 0);
+    run_cold() if $at < 0;
+    if ($at != $program) {
+        syscall({{dup3}}, $at, $program, 02000000);
+        syscall({{close}}, $at);
+    }
     $^T = time;
+    # A name that can't stand in a line directive.
+    run_cold() if $script =~ tr/"\n//;
+    $at = syscall({{pread64}}, $program, $text, $BUFFER_BYTES - 1, 0);
+    run_cold() if $at < 0 || $at >= $BUFFER_BYTES - 1;
+    substr($text, $at) = '';
+    run_cold() if $has_preloaded && !can_run();
+    $0 = $script;
+    # PR_SET_NAME
+    syscall({{prctl}}, 15, substr($script, 1 + rindex $script, '/'), 0, 0, 0);
     # Random numbers that a module has begun would be the same in every copy.
     srand;
-    if (open my $name, '>', '/proc/self/comm') {
-        print $name $script =~ m{([^/]*)\z};
-    }
-    $SIG{__DIE__} = \&correct_name;
     $! = 0;
     $@ = '';
-    Filter::Util::Call::filter_add(sub {
-        $_ = qq(#line 1 "$script"\n);
-        Filter::Util::Call::filter_del();
-        return 1;
-    });
 }
 
 # Whether what is loaded here is what the script would load.
 sub can_run {
-    my ($file) = @_;
-    return 1 unless %preloaded;
-    return 0 if find_stale() || -s $file > $MAX_SCANNED_BYTES;
-    sysread $file, my $text, -s _;
-    sysseek $file, 0, 0;
+    return 0 if $^T - $checked_at >= $STALE_CHECK_SECONDS && find_stale();
+    return 1 if index($text, 'INC') < 0 && index($text, 'local::lib') < 0;
     # What is put behind the standard directories shadows nothing; `use lib` is seen to when it happens.
-    $text =~ s/\bpush\b\s*\(?\s*\@INC\b//g;
-    return $text !~ /\@INC\b|\@\{\^?["']?INC|\blocal::lib\b/;
+    (my $looked_at = $text) =~ s/\bpush\b\s*\(?\s*\@INC\b//g;
+    return $looked_at !~ /\@INC\b|\@\{\^?["']?INC|\blocal::lib\b/;
 }
 
 sub find_stale {
-    return '' if defined $checked_at && time - $checked_at < $STALE_CHECK_SECONDS;
     $checked_at = time;
     for my $file (keys %identity) {
         return $file if identity($file) ne $identity{$file};
@@ -195,20 +215,6 @@ sub watch_lib {
     };
 }
 
-# Tells the worker which modules of the interpreter's own directories the script has loaded.
-sub report {
-    local ($!, $?, $@);
-    my @names;
-    for my $name (keys %INC) {
-        my $file = $INC{$name};
-        next if $standard{$name};
-        push @names, $name if defined $file && !ref $file && grep { $file eq "$_/$name" } @directories;
-    }
-    my $message = substr join("\0", 'learned', $setup{index}, sort @names), 0, 60_000;
-    socket my $socket, 1, 2, 0 or return;
-    send $socket, $message, 0x4040, pack('S a*', 1, "\0" . pack 'H*', $setup{report});
-}
-
 # The interpreter calls its program /dev/null where it refuses to run it.
 sub correct_name {
     my ($message) = @_;
@@ -217,20 +223,17 @@ sub correct_name {
 
 INIT { delete $SIG{__DIE__} if ref $SIG{__DIE__} && $SIG{__DIE__} == \&correct_name }
 
-END { report() if $wants_report && $owner == $$ }
-
-# Forks; true in the copy once it has become the script.
-sub run {
-    my ($fields, @descriptors) = @_;
-    my $pid = fork;
-    if (!defined $pid) {
-        say_to_worker('failed', $fields->[1], $! + 0);
-    } elsif ($pid == 0) {
-        enter($fields, @descriptors);
+# What a copy would have to do before its script, and can be done for all of them.
+sub prepare_copies {
+    $SIG{__DIE__} = \&correct_name;
+    Filter::Util::Call::filter_add(sub {
+        $_ = qq(#line 1 "$script"\n);
+        Filter::Util::Call::filter_del();
         return 1;
-    }
-    syscall({{close}}, $_) for @descriptors;
-    return 0;
+    });
+    # The first of them has the loader find functions that all copies call, and the name in lists of processes is shown.
+    $0 = "$setup{argv0} (warm)";
+    syscall({{prctl}}, 15, substr($setup{argv0}, 1 + rindex $setup{argv0}, '/'), 0, 0, 0);
 }
 
 sub fork_spares {
@@ -239,64 +242,86 @@ sub fork_spares {
         return 0 unless defined $pid;
         next if $pid;
         say_to_worker('spare');
-        my ($fields, @descriptors) = receive($spares);
-        leave(0) unless @descriptors == 3;
-        enter($fields, @descriptors);
+        receive($spares);
+        leave(0) unless has_descriptors();
+        enter();
         return 1;
     }
     return 0;
 }
 
+# Forks; true in the copy once it has become the script.
+sub run {
+    $at = fork;
+    if (!defined $at) {
+        say_to_worker('failed', unpack('x2 Z*', $buffer), $! + 0);
+    } elsif ($at == 0) {
+        enter();
+        return 1;
+    }
+    syscall({{close}}, unpack 'x16 i', $control);
+    syscall({{close}}, unpack 'x20 i', $control);
+    syscall({{close}}, unpack 'x24 i', $control);
+    return 0;
+}
+
+# Waits for a child that has ended.
+sub reap {
+    # WNOHANG, and a struct rusage, which begins with two struct timeval. Without a touch of the script's $?.
+    my ($status, $usage) = (pack('i', -1), "\0" x 256);
+    my (undef, $id, $pid) = split /\0/, substr $buffer, 0, $length;
+    $pid = syscall({{wait4}}, $pid + 0, $status, 1, $usage);
+    my @times = unpack 'l!4', $usage;
+    say_to_worker($pid ? 'exit' : 'running', $id, unpack('i', $status),
+        ($times[0] + $times[2]) * 1_000_000 + $times[1] + $times[3]);
+}
+
 # The parent's whole life; what returns is a copy that has become a script.
 sub serve {
     my $stale;
+    settle_heap();
+    prepare_ending();
+    say_to_worker('ready', @loaded);
     while (1) {
-        my ($fields, @descriptors) = receive($channel);
-        my $kind = $fields->[0];
-        if ($kind eq 'R' && @descriptors == 3) {
-            if (!$stale && ($stale = find_stale())) {
+        receive($channel);
+        $at = ord $buffer;
+        if ($at == ord 'R' && has_descriptors()) {
+            if ($has_preloaded && !$stale && time - $checked_at >= $STALE_CHECK_SECONDS && ($stale = find_stale())) {
                 # Remembered in copies too: each starts anew.
                 $identity{$stale} = undef;
                 $STALE_CHECK_SECONDS = 0;
                 say_to_worker('stale', $stale);
             }
-            return if run($fields, @descriptors);
-        } elsif ($kind eq 'W') {
-            # WNOHANG, and a struct rusage, which begins with two struct timeval. Without a touch of the script's $?.
-            my ($status, $usage) = (pack('i', -1), "\0" x 256);
-            my $pid = syscall({{wait4}}, $fields->[2] + 0, $status, 1, $usage);
-            my @times = unpack 'l!4', $usage;
-            say_to_worker($pid ? 'exit' : 'running', $fields->[1], unpack('i', $status),
-                ($times[0] + $times[2]) * 1_000_000 + $times[1] + $times[3]);
-        } elsif ($kind eq 'S') {
-            return if fork_spares($fields->[1]);
+            return if run();
+        } elsif ($at == ord 'W') {
+            reap();
+        } elsif ($at == ord 'S') {
+            return if fork_spares((split /\0/, substr $buffer, 0, $length)[1]);
         } else {
             leave(0);
         }
     }
 }
 
+# All that comes before the first copy.
 sub start {
     unusable('it has 32-bit pointers') if length(pack 'P', 0) != length pack 'J', 0;
+    align_heap();
     $program = find_program();
-    open my $copy, '<&', \*STDIN or leave(1);
-    $channel = fileno $copy;
-    my ($fields, @descriptors) = receive($channel);
-    %setup = map { /^([^=]*)=(.*)/s } @$fields;
-    $spares = $descriptors[0];
+    # F_DUPFD_CLOEXEC: a handle would close the number at its end, when it is another's.
+    ($channel = syscall({{fcntl}}, 0, 1030, $program + 1)) > 0 or leave(1);
+    prepare_buffers();
+    receive($channel);
+    %setup = map { /^([^=]*)=(.*)/s } split /\0/, substr $buffer, 0, $length;
+    $spares = unpack 'x16 i', $control if (unpack 'x40 J', $header)[0] > 0;
     open STDIN, '<', '/dev/null' or leave(1);
     @directories = grep { !ref && m{^/} } @INC;
     %standard = map { $_ => 1 } keys %INC;
-    my @loaded = preload(grep { length } split / /, $setup{modules});
+    @loaded = preload(grep { length } split / /, $setup{modules});
     $standard{$_} or $preloaded{$_} = 1 for keys %INC;
     %preloaded = () unless @loaded;
+    $has_preloaded = %preloaded ? 1 : 0;
     $identity{$_} = identity($_) for grep { defined && !ref } @INC{keys %preloaded};
-    watch_lib() if %preloaded;
-    say_to_worker('ready', @loaded);
-    serve();
-    # The handle would close the number, which is another's by now.
-    syscall({{dup3}}, 2, $channel, 02000000);
-    close $copy;
+    watch_lib() if $has_preloaded;
+    prepare_copies();
 }
-
-1;

@@ -311,7 +311,7 @@ fn python_boot() -> io::Result<OwnedFd> {
 }
 
 /// Runs before the first byte of the program is read. Not by `eval`, whose uses are counted: a script sees their number.
-const PERL_BOOT: &CStr = c"-M5.006;BEGIN{sysread STDIN,my$s,99999;my@l=split/^/,$s;unshift@INC,sub{shift@INC;sub{$_=@l?shift@l:'';length$_?1:0}};require'forkhorn_warm.pl';delete$INC{'forkhorn_warm.pl'};Forkhorn::Warm::start()}";
+const PERL_BOOT: &CStr = c"-M5.006;BEGIN{sysread STDIN,my$s,99999;my@l=split/^/,$s;unshift@INC,sub{shift@INC;sub{$_=@l?shift@l:'';length$_?1:0}};require'forkhorn_warm.pl';delete$INC{'forkhorn_warm.pl'};Forkhorn::Warm::start()}BEGIN{Forkhorn::Warm::serve()}";
 
 fn message(language: WarmLanguage, id: u32, run: &Run<'_>) -> Vec<u8> {
     let learn = if run.wants_report { 'l' } else { '-' };

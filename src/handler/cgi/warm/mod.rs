@@ -12,7 +12,7 @@
 //! | `link` | the channel to it, and its messages |
 //! | `child` | one run |
 //! | `learning` | the modules that the next interpreter loads before it serves |
-//! | `python/`, `driver.pl` | what the interpreters run |
+//! | `python/`; `driver.pl`, `heap.pl`, `ending.pl` | what the interpreters run |
 
 mod child;
 mod interpreter;
@@ -71,17 +71,30 @@ const PYTHON_DRIVER: &str = concat!(
 const PYTHON_2_DRIVER: &str = include_str!("python/python2.py");
 const _: () = assert!(PYTHON_DRIVER.len() + PYTHON_2_DRIVER.len() < 65_000, "read in one piece");
 const _: () = assert!(PERL_DRIVER.len() < 65_000, "read in one piece");
-const PERL_DRIVER: &str = include_str!("driver.pl");
+const PERL_DRIVER: &str =
+    concat!(include_str!("driver.pl"), include_str!("heap.pl"), include_str!("ending.pl"));
 
 /// Perl has no functions for these system calls, but one for system calls.
 fn perl_driver() -> String {
     [
+        ("{{brk}}", libc::SYS_brk),
+        ("{{chdir}}", libc::SYS_chdir),
+        ("{{close}}", libc::SYS_close),
+        ("{{close_range}}", libc::SYS_close_range),
+        ("{{dup3}}", libc::SYS_dup3),
+        ("{{exit_group}}", libc::SYS_exit_group),
+        ("{{fcntl}}", libc::SYS_fcntl),
+        ("{{getpid}}", libc::SYS_getpid),
+        ("{{madvise}}", libc::SYS_madvise),
+        ("{{openat}}", libc::SYS_openat),
+        ("{{prctl}}", libc::SYS_prctl),
+        ("{{pread64}}", libc::SYS_pread64),
         ("{{recvmsg}}", libc::SYS_recvmsg),
         ("{{sendto}}", libc::SYS_sendto),
-        ("{{dup3}}", libc::SYS_dup3),
-        ("{{close}}", libc::SYS_close),
-        ("{{exit_group}}", libc::SYS_exit_group),
+        ("{{setpgid}}", libc::SYS_setpgid),
         ("{{wait4}}", libc::SYS_wait4),
+        ("{{waitid}}", libc::SYS_waitid),
+        ("{{write}}", libc::SYS_write),
     ]
     .into_iter()
     .fold(PERL_DRIVER.to_owned(), |text, (name, number)| text.replace(name, &number.to_string()))

@@ -1,0 +1,176 @@
+# The end of a copy. An interpreter that ends looks at all that it holds for objects to take apart, which writes to nearly every
+# page of what it shares with the others. Where that would change nothing that can be seen, the copy just leaves.
+#
+# Objects are found by the count of references to their package: each object holds one. Packages that have as many at the copy's end
+# as at its begin have no new objects; the others may have them, and then it matters whether there is a destructor. New packages with
+# destructors are the script's, whose text tells, or come with modules that were not there.
+
+# Whether there may be copies that just leave; the packages of the warm interpreter; where their counts of references are in memory,
+# and what they were; destructors that do nothing; how many modules and libraries are loaded.
+our ($can_leave, %packages, @names, $references_at, $references, %harmless, $modules, $libraries);
+
+# What makes a package one with a destructor, in a text.
+our $MAKES_DESTRUCTORS = qr/DESTROY|AUTOLOAD|ISA\b|\b(?:parent|base)\b|\beval\b(?!\s*\{)/;
+
+# Packages below this one, with their symbol tables.
+sub find_packages {
+    my ($prefix, $stash) = @_;
+    for my $key (keys %$stash) {
+        next if substr($key, -2) ne '::' || $key eq 'main::' || ref \$stash->{$key} ne 'GLOB';
+        my $name = $prefix . substr $key, 0, -2;
+        my $inner = *{$stash->{$key}}{HASH};
+        next if !$inner || $packages{$name};
+        $packages{$name} = $inner;
+        find_packages("${name}::", $inner);
+    }
+}
+
+sub destructor { UNIVERSAL::can($_[0], 'DESTROY') || UNIVERSAL::can($_[0], 'AUTOLOAD') }
+
+# Done last: what is found now is what all copies begin with.
+sub prepare_ending {
+    find_packages('', \%main::);
+    @names = sort keys %packages;
+    $modules = keys %INC;
+    $libraries = @DynaLoader::dl_shared_objects;
+    $can_leave = has_plain_libraries() && has_plain_modules() && has_plain_objects();
+    $references_at = pack 'J*', map { $_ + 8 } @packages{@names};
+    $references = counts();
+    # Another Perl might arrange them in another way.
+    $can_leave &&= pack('L*', map { Internals::SvREFCNT(%$_) } @packages{@names}) eq $references;
+    # The filter that goes before a script holds a handle, which is gone when it has done its work.
+    my ($of_handles) = grep { $names[$_] eq 'IO::File' } 0 .. $#names;
+    substr($references, 4 * $of_handles, 4) = pack 'L', unpack('L', substr $references, 4 * $of_handles, 4) - 1;
+}
+
+# How many references the packages have: numbers of four bytes, behind the pointers with which their symbol tables begin.
+sub counts { join '', unpack '(P4)*', $references_at }
+
+# Whether no library that is loaded wants to do something at the end of the process, beyond what the interpreter does.
+sub has_plain_libraries {
+    my %files;
+    open my $maps, '<', '/proc/self/maps' or return 0;
+    m{(/.*\.so\S*)$} and $files{$1} = 1 while <$maps>;
+    for my $file (keys %files) {
+        next if $file =~ m{/(?:ld-|ld\.|lib(?:c|m|dl|rt|util|crypt|pthread|perl)[.-])[^/]*$};
+        local $/;
+        open my $handle, '<:raw', $file or return 0;
+        return 0 if <$handle> =~ /atexit|atfork/;
+    }
+    return 1;
+}
+
+# Whether no module gives destructors to packages that it makes later. Those that are used for that by a script are named in it.
+sub has_plain_modules {
+    for my $name (grep { !m{^(?:parent|base|fields|lib|strict|warnings)\.pm$} } keys %INC) {
+        open my $handle, '<', $INC{$name} or return 0;
+        my $in_pod;
+        while (my $line = <$handle>) {
+            last if $line =~ /^__(?:END|DATA)__/;
+            $in_pod = $1 ne 'cut' if $line =~ /^=(\w+)/;
+            next if $in_pod || $line =~ /^\s*#|\bsub\s+(?:DESTROY|AUTOLOAD)\b/;
+            return 0 if $line =~ /::(?:DESTROY|AUTOLOAD|ISA)\b/ && $line !~ /[\@*\$&][\w:]+::(?:DESTROY|AUTOLOAD|ISA)\b/;
+        }
+    }
+    return 1;
+}
+
+# Whether the modules have made no objects that are to be taken apart. Tried in a process of its own, which also tells which
+# destructors do nothing.
+sub has_plain_objects {
+    pipe my $reader, my $writer or return 0;
+    my $pid = fork;
+    return 0 unless defined $pid;
+    try_ending($writer) if !$pid;
+    close $writer;
+    local ($/, $?);
+    my $told = <$reader>;
+    waitpid $pid, 0;
+    return 0 if $? || $told !~ s/^harmless:(.*)\n//;
+    $harmless{$_} = 1 for split / /, $1;
+    return $told eq '';
+}
+
+sub try_ending {
+    my ($writer) = @_;
+    my $descriptor = fileno $writer;
+    eval { require B } or leave(1);
+    my %told;
+    for my $name (@names) {
+        my $code = destructor($name) or next;
+        $harmless{$code + 0} = 1, next if does_nothing(B::svref_2object($code));
+        no strict 'refs';
+        no warnings;
+        $told{$code + 0} ||= *{"$name\::DESTROY"} = sub { syscall({{write}}, $descriptor, 'x', 1) };
+    }
+    my $line = 'harmless:' . join(' ', keys %harmless) . "\n";
+    syscall({{write}}, $descriptor, $line, length $line);
+    # Of the modules' own blocks, none is to run here.
+    @{B::end_av()->object_2svref} = ();
+    exit 0;
+}
+
+sub does_nothing {
+    my ($code) = @_;
+    # UNIVERSAL's own for regular expressions.
+    return $code->GV->STASH->NAME eq 'Regexp' if $code->XSUB;
+    for (my $op = $code->START; $$op; $op = $op->next) {
+        return 0 if $op->name !~ /^(?:nextstate|stub|leavesub|null|lineseq)$/;
+    }
+    return 1;
+}
+
+# Packages that have more or fewer references than at the begin.
+sub changed_packages {
+    my $now = counts();
+    return if $now eq $references;
+    my @were = unpack 'L*', $references;
+    my @are = unpack 'L*', $now;
+    return @names[grep { $were[$_] != $are[$_] } 0 .. $#names];
+}
+
+# Leaves, if that can't be told from an end by the book.
+sub leave_early {
+    return if !$can_leave || $owner != syscall({{getpid}});
+    return if $modules != keys %INC || $libraries != @DynaLoader::dl_shared_objects || $text =~ $MAKES_DESTRUCTORS;
+    # Programs at the other end of a handle are waited for. waitid(2), of any child, WEXITED, WNOHANG and WNOWAIT.
+    return if syscall({{waitid}}, 0, 0, $control, 0x01000005, 0) == 0;
+    for my $name (changed_packages()) {
+        # An open file, or a program to wait for.
+        return if $name eq 'IO::File';
+        my $code = destructor($name);
+        return if $code && !$harmless{$code + 0};
+    }
+    for my $handle (\*STDOUT, \*STDERR) {
+        next if !defined *$handle{IO};
+        return if tied *$handle || "@{[PerlIO::get_layers($handle)]}" !~ /^(?:unix perlio(?: utf8)?)?\z/;
+        my $selected = select $handle;
+        $! = 0;
+        $| = 0;
+        # Writes what is left.
+        $| = 1;
+        select $selected;
+        return if $!;
+    }
+    leave($?);
+}
+
+# Tells the worker which modules of the interpreter's own directories the script has loaded.
+sub report {
+    local ($!, $?, $@);
+    my @found;
+    for my $name (keys %INC) {
+        my $file = $INC{$name};
+        next if $standard{$name};
+        push @found, $name if defined $file && !ref $file && grep { $file eq "$_/$name" } @directories;
+    }
+    my $message = substr join("\0", 'learned', $setup{index}, sort @found), 0, 60_000;
+    socket my $socket, 1, 2, 0 or return;
+    send $socket, $message, 0x4040, pack('S a*', 1, "\0" . pack 'H*', $setup{report});
+}
+
+# The last one that the interpreter runs is the first that it has read.
+END { leave_early() }
+END { report() if $wants_report && $owner == $$ }
+
+1;
