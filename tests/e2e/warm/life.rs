@@ -12,16 +12,16 @@ use crate::support::{Forkhorn, Running, python, wait_until};
 
 const HEAD: &str = "import os, sys\nprint('Content-Type: text/plain\\n')\n";
 
-fn python_script(lines: &str) -> String {
+pub(super) fn python_script(lines: &str) -> String {
     format!("#!{}\n{HEAD}{lines}", python::default_python().display())
 }
 
-fn perl_script(lines: &str) -> String {
+pub(super) fn perl_script(lines: &str) -> String {
     format!("#!/usr/bin/perl\nprint \"Content-Type: text/plain\\n\\n\";\n{lines}")
 }
 
 /// Says which process is its parent.
-fn parent(language: &str) -> String {
+pub(super) fn parent(language: &str) -> String {
     match language {
         "python" => python_script("print(os.getppid())"),
         _ => perl_script("print getppid(), qq(\\n);"),
@@ -29,7 +29,7 @@ fn parent(language: &str) -> String {
 }
 
 #[track_caller]
-fn ask(forkhorn: &Running, name: &str) -> String {
+pub(super) fn ask(forkhorn: &Running, name: &str) -> String {
     let response = forkhorn.get(&format!("/cgi-bin/{name}"));
     assert!(response.status == 200 && response.complete, "{}", response.text());
     response.text().trim().to_owned()
@@ -37,7 +37,7 @@ fn ask(forkhorn: &Running, name: &str) -> String {
 
 /// Asks until the answer comes from a copy of a warm interpreter; gives that interpreter's pid.
 #[track_caller]
-fn warm_parent(forkhorn: &Running, name: &str) -> i32 {
+pub(super) fn warm_parent(forkhorn: &Running, name: &str) -> i32 {
     let is_warm = |pid: i32| forkhorn.log().iter().any(|line| line.contains(&format!("pid {pid};")));
     let mut found = 0;
     wait_until("a warm interpreter serves", || {
@@ -48,7 +48,7 @@ fn warm_parent(forkhorn: &Running, name: &str) -> i32 {
 }
 
 /// The processes below the master that are none of forkhorn's own.
-fn others(forkhorn: &Running) -> Vec<ProcessEntry> {
+pub(super) fn others(forkhorn: &Running) -> Vec<ProcessEntry> {
     forkhorn.family().into_iter().filter(|process| !process.name.starts_with("forkhorn")).collect()
 }
 

@@ -1,6 +1,8 @@
 //! Warm CGI: scripts that are run by copies of an interpreter, and are not to notice it.
 
 mod fidelity;
+mod hold;
+mod isolation;
 mod learning;
 mod life;
 

@@ -23,6 +23,9 @@ our ($buffer, $text, $control, $part, $header);
 our $BUFFER_BYTES = 1024 * 1024;
 our $CONTROL_BYTES = 128;
 our ($length, $id, $flags, $directory, $at);
+our ($status, $usage);
+# Where the C library keeps the number of the process's thread, and the robust locks, for copies that it has not made itself.
+our ($thread_at, $robust_list, $robust_bytes);
 
 sub leave { syscall({{exit_group}}, $_[0] + 0) }
 
@@ -51,6 +54,7 @@ sub prepare_buffers {
     *buffer = blank($BUFFER_BYTES);
     *text = blank($BUFFER_BYTES);
     $control = "\0" x $CONTROL_BYTES;
+    $usage = "\0" x 256;
     $part = pack 'J J', unpack('J', pack 'P', $buffer), $BUFFER_BYTES - 1;
     $header = pack 'J I x![J] J J J J i x![J]', 0, 0, unpack('J', pack 'P', $part), 1,
         unpack('J', pack 'P', $control), $CONTROL_BYTES, 0;
@@ -138,6 +142,7 @@ sub run_cold {
 # Becomes what execve(2) would have made of this process, for the request in $buffer. Then the script may run.
 sub enter {
     syscall({{setpgid}}, 0, 0);
+    syscall({{prctl}}, 4, 1, 0, 0, 0);
     substr($buffer, $length) = '';
     ($id, $flags, $script, $directory, $at) = unpack 'x2 Z* Z* Z* Z* .', $buffer;
     if (syscall({{chdir}}, $directory) < 0) {
@@ -250,12 +255,26 @@ sub fork_spares {
     return 0;
 }
 
+# fork(2) without what the C library does besides: nobody has asked it to do more (`has_plain_libraries`), and there is one
+# thread. clone(2) with CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID and SIGCHLD; the order of its last arguments differs.
+sub prepare_cloning {
+    return if {{clone}} < 0 || !has_plain_libraries();
+    my ($at, $bytes) = (pack('J', 0), pack('J', 0));
+    # PR_GET_TID_ADDRESS
+    return if syscall({{prctl}}, 40, $at, 0, 0, 0) < 0;
+    my $thread = unpack 'J', $at;
+    return if !$thread || unpack('i', unpack 'P4', $at) != $$;
+    return if syscall({{get_robust_list}}, 0, $at, $bytes) < 0;
+    ($thread_at, $robust_list, $robust_bytes) = ($thread, unpack('J', $at), unpack('J', $bytes));
+}
+
 # Forks; true in the copy once it has become the script.
 sub run {
-    $at = fork;
-    if (!defined $at) {
+    $at = $thread_at ? syscall({{clone}}, 0x01200011, 0, 0, $thread_at, $thread_at) : fork;
+    if (!defined $at || $at < 0) {
         say_to_worker('failed', unpack('x2 Z*', $buffer), $! + 0);
     } elsif ($at == 0) {
+        syscall({{set_robust_list}}, $robust_list, $robust_bytes) if $thread_at;
         enter();
         return 1;
     }
@@ -268,11 +287,11 @@ sub run {
 # Waits for a child that has ended.
 sub reap {
     # WNOHANG, and a struct rusage, which begins with two struct timeval. Without a touch of the script's $?.
-    my ($status, $usage) = (pack('i', -1), "\0" x 256);
-    my (undef, $id, $pid) = split /\0/, substr $buffer, 0, $length;
-    $pid = syscall({{wait4}}, $pid + 0, $status, 1, $usage);
+    ($id, $at) = unpack 'x2 Z* Z*', substr $buffer, 0, $length;
+    $status = pack 'i', -1;
+    $at = syscall({{wait4}}, $at + 0, $status, 1, $usage);
     my @times = unpack 'l!4', $usage;
-    say_to_worker($pid ? 'exit' : 'running', $id, unpack('i', $status),
+    say_to_worker($at ? 'exit' : 'running', $id, unpack('i', $status),
         ($times[0] + $times[2]) * 1_000_000 + $times[1] + $times[3]);
 }
 
@@ -281,6 +300,8 @@ sub serve {
     my $stale;
     settle_heap();
     prepare_ending();
+    # PR_SET_DUMPABLE: no script of the same user reads or changes what comes after it. Copies are as other processes again.
+    syscall({{prctl}}, 4, 0, 0, 0, 0);
     say_to_worker('ready', @loaded);
     while (1) {
         receive($channel);
@@ -324,4 +345,5 @@ sub start {
     $identity{$_} = identity($_) for grep { defined && !ref } @INC{keys %preloaded};
     watch_lib() if $has_preloaded;
     prepare_copies();
+    prepare_cloning();
 }

@@ -10,7 +10,7 @@
 our ($can_leave, %packages, @names, $references_at, $references, %harmless, $modules, $libraries);
 
 # What makes a package one with a destructor, in a text.
-our $MAKES_DESTRUCTORS = qr/DESTROY|AUTOLOAD|ISA\b|\b(?:parent|base)\b|\beval\b(?!\s*\{)/;
+our $MAKES_DESTRUCTORS = qr/DESTROY|AUTOLOAD|ISA\b|\*\s*\{|\b(?:parent|base)\b|\beval\b(?!\s*\{)/;
 
 # Packages below this one, with their symbol tables.
 sub find_packages {

@@ -116,7 +116,9 @@ impl Interpreter {
         }
         let channel = Some((WarmSource::Channel(self.number), self.link.descriptor()));
         let output = self.output.descriptor().map(|fd| (WarmSource::Output(self.number), fd));
-        [channel, output].into_iter().flatten().collect()
+        // Spare children hold its ends of both: its own end is not seen there.
+        let exit = self.child.exit_fd().map(|fd| (WarmSource::Output(self.number), fd));
+        [channel, output, exit].into_iter().flatten().collect()
     }
 
     /// Gives it a request. `None`: it can't take it, and nothing has happened.
@@ -210,6 +212,10 @@ impl Interpreter {
 
     pub fn pid(&self) -> i32 {
         self.child.pid().as_raw()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.wait(false).is_some()
     }
 
     pub fn is_late(&self, now: Instant) -> bool {

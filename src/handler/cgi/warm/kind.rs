@@ -141,10 +141,17 @@ impl Kind {
         };
         if is_output {
             self.interpreters[at].log_output(&name);
-            return notices;
+            if !self.interpreters[at].has_ended() {
+                return notices;
+            }
         }
         loop {
             match self.interpreters[at].receive(user) {
+                // All that it had to say is heard.
+                Ok(None) if is_output => {
+                    notices.extend(self.on_end(at, now));
+                    return notices;
+                }
                 Ok(None) => break,
                 Ok(Some((said, sender))) => notices.extend(self.on_said(at, said, sender, spares, now)),
                 Err(_) => {

@@ -79,11 +79,17 @@ fn perl_driver() -> String {
     [
         ("{{brk}}", libc::SYS_brk),
         ("{{chdir}}", libc::SYS_chdir),
+        // Where its order of arguments is known.
+        (
+            "{{clone}}",
+            if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { libc::SYS_clone } else { -1 },
+        ),
         ("{{close}}", libc::SYS_close),
         ("{{close_range}}", libc::SYS_close_range),
         ("{{dup3}}", libc::SYS_dup3),
         ("{{exit_group}}", libc::SYS_exit_group),
         ("{{fcntl}}", libc::SYS_fcntl),
+        ("{{get_robust_list}}", libc::SYS_get_robust_list),
         ("{{getpid}}", libc::SYS_getpid),
         ("{{madvise}}", libc::SYS_madvise),
         ("{{openat}}", libc::SYS_openat),
@@ -91,6 +97,7 @@ fn perl_driver() -> String {
         ("{{pread64}}", libc::SYS_pread64),
         ("{{recvmsg}}", libc::SYS_recvmsg),
         ("{{sendto}}", libc::SYS_sendto),
+        ("{{set_robust_list}}", libc::SYS_set_robust_list),
         ("{{setpgid}}", libc::SYS_setpgid),
         ("{{wait4}}", libc::SYS_wait4),
         ("{{waitid}}", libc::SYS_waitid),

@@ -1,0 +1,109 @@
+//! What a script can reach of the warm interpreter that it was copied from: as much as any process of its user, and no more.
+
+use nix::unistd::geteuid;
+
+use super::life::{ask, parent, perl_script, python_script, warm_parent};
+use crate::support::process::process;
+use crate::support::{Forkhorn, wait_until};
+
+/// Each descriptor and what it is; the one with which the folder is read is left out.
+const PERL_DESCRIPTORS: &str = "opendir my $d, '/proc/self/fd'; print join(' ', map { my $l = readlink \"/proc/self/fd/$_\"; \
+    $l && $l !~ /script|descriptors|\\/fd$/ ? \"$_=\" . ($l =~ /^(pipe|socket|\\/dev\\/null)/)[0] : () } sort grep { /\\d/ } readdir $d), qq(\\n);";
+const PYTHON_DESCRIPTORS: &str = "print(*(f'{n}={os.readlink(\"/proc/self/fd/\" + n).split(\":\")[0]}' for n in sorted(os.listdir('/proc/self/fd')) \
+    if os.path.exists('/proc/self/fd/' + n) or n in '012'))";
+
+#[test]
+fn a_copy_has_the_descriptors_of_a_classic_script() {
+    for (language, script) in
+        [("python", python_script(PYTHON_DESCRIPTORS)), ("perl", perl_script(PERL_DESCRIPTORS))]
+    {
+        for spares in ["0", "2"] {
+            let forkhorn = Forkhorn::new()
+                .script("descriptors", &script)
+                .script("parent", parent(language))
+                .cgi_folder()
+                .args(["--warm", language, "--warm-spares", spares])
+                .start();
+            let classic = ask(&forkhorn, "descriptors");
+            assert!(
+                classic.starts_with("0=") && classic.contains(" 1=") && classic.contains(" 2="),
+                "{classic}"
+            );
+            warm_parent(&forkhorn, "parent");
+            for _ in 0..4 {
+                assert_eq!(ask(&forkhorn, "descriptors"), classic, "{language}, {spares} spares");
+            }
+        }
+    }
+}
+
+/// Tries to open all that the interpreter has open, to write into it, and to end it.
+const HOSTILE: &str = "my $p = getppid; my @found;
+for my $n (map { m{(\\d+)$} } glob \"/proc/$p/fd/*\") {
+    next if (readlink \"/proc/$p/fd/$n\") !~ /^socket/;
+    push @found, $n if open my $f, '+<', \"/proc/$p/fd/$n\";
+}
+print 'opened: ', scalar @found, qq(\\n);
+kill 'KILL', $p if $ENV{QUERY_STRING};
+print qq(goes on\\n);";
+
+#[test]
+fn a_script_opens_no_socket_of_its_interpreter_and_to_end_it_harms_no_request() {
+    let forkhorn = Forkhorn::new()
+        .script("hostile", perl_script(HOSTILE))
+        .script("parent", parent("perl"))
+        .cgi_folder()
+        .args(["--warm", "perl", "--warm-spares", "1"])
+        .start();
+    let warm = warm_parent(&forkhorn, "parent");
+    assert_eq!(ask(&forkhorn, "hostile"), "opened: 0\ngoes on");
+    assert_eq!(ask(&forkhorn, "hostile?kill"), "opened: 0\ngoes on");
+    wait_until("it is gone", || process(warm).is_none());
+    for _ in 0..10 {
+        ask(&forkhorn, "parent");
+    }
+    assert_ne!(warm_parent(&forkhorn, "parent"), warm);
+}
+
+#[test]
+fn no_script_reads_or_changes_the_memory_of_a_warm_perl() {
+    let script = perl_script(
+        "for my $pid (getppid, $$) { print open(my $f, '+<', \"/proc/$pid/mem\") ? 'opened ' : 'refused ' }",
+    );
+    let forkhorn = Forkhorn::new()
+        .script("memory", script)
+        .script("parent", parent("perl"))
+        .cgi_folder()
+        .args(["--warm", "perl", "--warm-spares", "1"]);
+    // Nothing is refused to root.
+    let forkhorn = if geteuid().is_root() { forkhorn.args(["--user", "nobody"]) } else { forkhorn };
+    let forkhorn = forkhorn.start();
+    warm_parent(&forkhorn, "parent");
+    for _ in 0..3 {
+        assert_eq!(ask(&forkhorn, "memory"), "refused opened", "its interpreter's, its own");
+    }
+}
+
+#[test]
+fn a_script_that_says_what_only_the_driver_says_is_not_believed() {
+    // It has no channel to say it on, but the socket for reports of modules: that takes names and nothing else.
+    let script = perl_script(
+        "socket my $s, 1, 2, 0 or die; my $to = pack 'S a*', 1, qq(\\0) . pack 'H*', $Forkhorn::Warm::setup{report};
+         for my $said (qq(started\\0001), qq(exit\\0001\\0000), qq(learned\\0000\\0../../etc/passwd\\0/etc/passwd), qq(learned\\0009\\0x.pm)) {
+             send $s, $said, 0x4040, $to or print qq(refused\\n);
+         }
+         print qq(said\\n);",
+    );
+    let forkhorn = Forkhorn::new()
+        .script("liar", script)
+        .script("parent", parent("perl"))
+        .cgi_folder()
+        .args(["--warm", "perl"])
+        .start();
+    let warm = warm_parent(&forkhorn, "parent");
+    for _ in 0..5 {
+        assert_eq!(ask(&forkhorn, "liar"), "said");
+    }
+    assert_eq!(ask(&forkhorn, "parent"), warm.to_string());
+    assert!(!forkhorn.log().iter().any(|line| line.contains("passwd")));
+}
