@@ -19,6 +19,9 @@
 //! suspend(&self, request, state: &mut Vec<u8>) -> bool     tells a state in bytes, for another process
 //! resume(&mut self, state: &[u8], now) -> Result<Option<Event>, ProtocolError>   goes on from there
 //! unread(&self) -> &[u8]                                   bytes that came and were not parsed yet
+//! body_ahead(&self) -> Option<BodyAhead>                   bytes of a body that need not pass through here
+//! body_received(&mut self, count: u64, now: Instant)       so many of them have come to the caller by another way
+//! awaits_rest(&self) -> bool                               a head or a body has begun, and the peer owes the rest
 //! ```
 //!
 //! [`receive`]: http1::Connection::receive
@@ -72,6 +75,18 @@ pub enum Event {
     /// The request breaks a rule or a limit. The caller answers it with `error.status()` through `send`, if it has not
     /// begun to answer; the protocol discards or closes as its rules demand. Can come before any `Request`.
     Reject { id: RequestId, error: ProtocolError },
+}
+
+/// Bytes of a body that the peer sends next, as far as what has come tells: they may be read right to their place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyAhead {
+    pub id: RequestId,
+    /// So many bytes of the body come next, with nothing between them.
+    pub run: u64,
+    /// So many of them are to come in all.
+    pub left: u64,
+    /// What is likely to follow a run, if the body then goes on: so many bytes that are none of it, and a run so long.
+    pub then: Option<(usize, usize)>,
 }
 
 /// A piece of a response. For one request: `Head`, any number of bodies, then `End` or `Broken`.

@@ -48,6 +48,11 @@ impl Output {
         self.queue.is_empty()
     }
 
+    /// One piece waits, and no other behind it.
+    pub fn is_single(&self) -> bool {
+        self.queue.len() == 1
+    }
+
     /// Bytes that wait, those in files included.
     pub fn len(&self) -> u64 {
         self.bytes
@@ -114,8 +119,9 @@ impl Output {
         })
     }
 
-    /// Fills `slices` with the pieces in memory that come next, up to the first piece of a file; the number filled.
-    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    /// Fills `slices` with the pieces in memory that come next, up to the first piece of a file; the number filled, and
+    /// whether a piece of a file follows them.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
         let mut copied = self.written;
         let mut filled = 0;
         for (slot, queued) in slices.iter_mut().zip(&self.queue) {
@@ -129,7 +135,7 @@ impl Output {
             };
             filled += 1;
         }
-        filled
+        (filled, matches!(self.queue.get(filled), Some(Queued::File { .. })))
     }
 
     /// `count` bytes from the front have been written.
@@ -242,12 +248,13 @@ mod tests {
         output.file(file, 10, 20);
         output.copy(b"after");
         let mut slices = [IoSlice::new(b""); 8];
-        assert_eq!(output.slices(&mut slices), 3);
+        assert_eq!(output.slices(&mut slices), (3, true));
         assert_eq!(&*slices[0], b"head");
         assert_eq!(&*slices[2], b"tail");
         output.consume(4 + SHARE_FROM_BYTES as u64 + 4 + 5);
         assert!(matches!(output.front(), Some(Piece::File { offset: 15, length: 15, .. })));
         output.consume(15);
+        assert_eq!((output.slices(&mut [IoSlice::new(b"")]), output.is_single()), ((1, false), true));
         assert!(matches!(output.front(), Some(Piece::Bytes(b"after"))));
     }
 }

@@ -17,8 +17,8 @@ impl Pace {
         Pace { began: now, bytes: 0 }
     }
 
-    pub fn add(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes as u64);
+    pub fn add(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     /// When the body is too slow if nothing more comes: after [`Limits::body_timeout`], and a second more for each

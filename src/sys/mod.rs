@@ -14,7 +14,7 @@ mod state;
 mod title;
 mod wait;
 
-pub(crate) use append::append;
+pub(crate) use append::{MOST_RUNS, append_runs};
 pub(crate) use command::{as_identity, in_clean_state, with_clean_signals};
 pub use descriptors::peek;
 pub(crate) use descriptors::{

@@ -44,7 +44,8 @@ struct Spare(Mutex<Vec<Vec<u8>>>);
 impl Spare {
     fn take(&self, capacity: usize) -> Vec<u8> {
         let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match buffers.iter().position(|buffer| buffer.capacity() >= capacity) {
+        // The one that was given back last is the most likely to be in the processor's cache.
+        match buffers.iter().rposition(|buffer| buffer.capacity() >= capacity) {
             Some(found) => buffers.swap_remove(found),
             None => Vec::with_capacity(capacity),
         }
@@ -159,9 +160,15 @@ impl BodyBuffer {
         Some(&mut self.memory)
     }
 
-    /// So many bytes have been read to [`room`](Self::room).
-    pub fn grew(&mut self, count: usize) {
-        self.length += count as u64;
+    /// What has been read to [`room`](Self::room) since [`grew`](Self::grew) was last called.
+    pub fn unplaced(&self) -> &[u8] {
+        self.memory.get(self.length as usize..).unwrap_or_default()
+    }
+
+    /// The first `count` of these bytes are the body's; the others are forgotten.
+    pub fn grew(&mut self, count: u64) {
+        self.length += count;
+        self.memory.truncate(self.length as usize);
     }
 
     /// A body of `length` bytes, more than none, that lies in a file from its beginning on.
@@ -336,7 +343,7 @@ mod tests {
             buffer.push(Bytes::from_static(b"x"), &keeping).expect("room");
             let room = buffer.room(length as u64 - 1, &keeping).expect("in memory");
             room.resize(length, b'y');
-            buffer.grew(length - 1);
+            buffer.grew(length as u64 - 1);
             let Body::Memory(bytes) = buffer.finish() else { panic!("in memory") };
             assert!(bytes.len() == length && bytes.starts_with(b"xy"));
             bytes
@@ -359,7 +366,7 @@ mod tests {
             let room = buffer.room(left, &keeping).expect("in memory");
             assert!(room.capacity() - room.len() >= count);
             room.extend_from_slice(&vec![b'x'; count]);
-            buffer.grew(count);
+            buffer.grew(count as u64);
         }
         assert!(buffer.room(0, &keeping).is_none());
         let Body::Memory(bytes) = buffer.finish() else { panic!("in memory") };

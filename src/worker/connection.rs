@@ -21,9 +21,6 @@ use super::timers::Timed;
 /// Reads of one turn: then the other connections are looked at first.
 const READS_PER_TURN: usize = 16;
 
-/// Bytes of a body that are read right to their place at once.
-const LONGEST_DIRECT_READ: usize = 1 << 20;
-
 /// After the half-close, the peer has so long to read the response and close (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -41,7 +38,7 @@ pub(crate) enum Fate {
 pub(crate) struct Connection {
     pub key: Key,
     /// `None` once nothing can be read or written; the entry stays while an application still holds a request.
-    socket: Option<Socket>,
+    pub(super) socket: Option<Socket>,
     pub protocol: Protocol,
     pub endpoint: Endpoint,
     /// Almost always at most one; FastCGI may interleave more.
@@ -52,13 +49,15 @@ pub(crate) struct Connection {
     pub timer: Option<Instant>,
     registered: bool,
     /// An event said that there is something to read, and no read has found the end of it.
-    readable: bool,
+    pub(super) readable: bool,
     /// Since when the peer's sending side is closed, as an event or a read has told. A short read is not the end then.
     half_closed_since: Option<Instant>,
     /// The end of the peer's bytes has been read.
     is_at_eof: bool,
     /// A script takes its input more slowly than the peer sends it: nothing is read meanwhile.
     paused: bool,
+    /// The kernel acknowledges at once, until something is written.
+    pub(super) asked_for_rest: bool,
     /// A request has come.
     has_served: bool,
     /// The output could not be written.
@@ -88,6 +87,7 @@ impl Connection {
             half_closed_since: None,
             is_at_eof: false,
             paused: false,
+            asked_for_rest: false,
             has_served: false,
             slow_reader: None,
             state: SocketState::Open,
@@ -120,6 +120,7 @@ impl Connection {
         if core.drain == Drain::HandOver && self.leaves(core) {
             return self.rest(core);
         }
+        let mut has_read = false;
         for _ in 0..READS_PER_TURN {
             // A peer that sends requests and reads no answers waits until it has read some.
             while self.backlog() < core.config.limits.max_output_bytes {
@@ -134,9 +135,13 @@ impl Connection {
                 }
             }
             if !self.may_read(core) {
+                if has_read && !self.readable {
+                    self.ask_for_rest();
+                }
                 return self.settle(core);
             }
             self.read(core);
+            has_read = true;
         }
         core.revisit.push_back(self.key);
         self.settle(core)
@@ -184,49 +189,7 @@ impl Connection {
         })
     }
 
-    fn read(&mut self, core: &mut Core) {
-        let Some(socket) = &mut self.socket else { return };
-        let body = self.protocol.unframed_body().and_then(|(id, left)| {
-            let flight = self.flights.iter_mut().find(|flight| flight.id == id)?;
-            let Step::Collecting(_, body) = &mut flight.step else { return None };
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(LONGEST_DIRECT_READ);
-            Some((body.room(left, &core.keeping)?, most))
-        });
-        let is_body = body.is_some();
-        let (most, read) = match body {
-            Some((room, most)) => (most, socket.append(room, most)),
-            None => (core.read_buffer.len(), socket.read(&mut core.read_buffer)),
-        };
-        match read {
-            Ok(Some(0)) => self.on_eof(core),
-            Ok(Some(count)) => {
-                core.board.add(Counter::BytesIn, count as u64);
-                // Edge-triggered: a short read has emptied the socket, unless the end of the stream waits behind it.
-                self.readable = count == most || self.half_closed_since.is_some();
-                if is_body {
-                    self.body_received(count, core);
-                } else if self.state == SocketState::Open {
-                    self.protocol.receive(&core.read_buffer[..count], core.now);
-                }
-            }
-            Ok(None) => self.readable = false,
-            Err(error) => {
-                log::debug!("{}: reading failed: {error}", self.peer());
-                self.die(core);
-            }
-        }
-    }
-
-    /// So many bytes of a body have been read right to their place.
-    fn body_received(&mut self, count: usize, core: &Core) {
-        let Some((id, _)) = self.protocol.unframed_body() else { return };
-        if let Some(Flight { step: Step::Collecting(_, body), .. }) = self.flight(id) {
-            body.grew(count);
-        }
-        self.protocol.body_received(count as u64, core.now);
-    }
-
-    fn on_eof(&mut self, core: &mut Core) {
+    pub(super) fn on_eof(&mut self, core: &mut Core) {
         self.readable = false;
         if matches!(self.state, SocketState::Lingering(_)) {
             self.socket = None;
@@ -267,6 +230,7 @@ impl Connection {
         let before = output.len();
         let written = socket.write_output(output);
         let count = before.saturating_sub(output.len());
+        self.asked_for_rest &= count == 0;
         core.board.add(Counter::BytesOut, count);
         if let Some(reader) = self.slow_reader.as_mut().filter(|_| count > 0) {
             reader.wrote(count, core.now);
@@ -418,6 +382,11 @@ impl Connection {
     pub fn idles_until(&self) -> Option<Instant> {
         let is_idle = self.has_served && self.flights.is_empty() && self.state == SocketState::Open;
         if is_idle && self.protocol.is_idle() { self.protocol.deadline() } else { None }
+    }
+
+    /// What comes is still given to the protocol.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == SocketState::Open
     }
 
     /// As far as an event or a read has told.

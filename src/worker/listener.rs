@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use socket2::SockRef;
 
 use crate::config::{ListenerProtocol, StartupError};
 use crate::gateway::{Endpoint, Peer};
@@ -150,6 +151,9 @@ impl Listeners {
         let result = match &listener.acceptor {
             Acceptor::Tcp(tcp) => tcp.accept().map(|(stream, peer)| {
                 let local = listener.local.or_else(|| stream.local_addr().ok());
+                if listener.local.is_none() && peer.ip().to_canonical().is_loopback() {
+                    send_without_pacing(&stream);
+                }
                 (Socket::Tcp(stream), Endpoint::new(Peer::Ip(peer), local))
             }),
             Acceptor::Unix(unix) => {
@@ -224,9 +228,40 @@ fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, Startup
     }
     let tcp = std::net::TcpListener::from(fd);
     // Accepted connections inherit it: no system call for each. Small answers must not wait for an acknowledgement.
-    if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_nodelay(true) {
+    if let Err(error) = SockRef::from(&tcp).set_tcp_nodelay(true) {
         log::debug!("TCP_NODELAY can't be set on a listener: {error}");
     }
     let local = tcp.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    if local.is_some_and(|local| local.ip().to_canonical().is_loopback()) {
+        send_without_pacing(&tcp);
+    }
     Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
+}
+
+/// Where the peer is on this machine, what is long is sent as fast as it is taken. BBR, which many systems use for all
+/// connections, paces it: by a timer for every segment, and at the rate of the slowest moment. Reno, which every kernel
+/// has, does not. The connections of a listener inherit it.
+fn send_without_pacing(socket: &impl AsFd) {
+    if let Err(error) = SockRef::from(socket).set_tcp_congestion(b"reno") {
+        log::debug!("the congestion control of connections on this machine stays as it is: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn connections_from_this_machine_are_not_paced() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("bound");
+        let _listener =
+            listener(OwnedFd::from(socket.try_clone().expect("a descriptor")), ListenerProtocol::Http);
+        let _client = TcpStream::connect(address).expect("accepted");
+        let (accepted, _) = socket.accept().expect("a connection");
+        let control = SockRef::from(&accepted).tcp_congestion().expect("TCP");
+        assert!(control.starts_with(b"reno"), "{}", String::from_utf8_lossy(&control));
+    }
 }

@@ -14,6 +14,7 @@ mod core;
 mod dispatch;
 mod flight;
 mod hand_off;
+mod intake;
 mod keyed;
 mod listener;
 mod overdue;

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use crate::config::ListenerProtocol;
-use crate::protocol::{Event, Output, ProtocolError, RequestHead, RequestId, ResponsePart, fastcgi, http1};
+use crate::protocol::{
+    BodyAhead, Event, Output, ProtocolError, RequestHead, RequestId, ResponsePart, fastcgi, http1,
+};
 
 use super::core::Core;
 
@@ -48,19 +50,19 @@ impl Protocol {
         either!(self, connection => connection.receive(bytes, now))
     }
 
-    /// The request whose body comes next from the peer, byte by byte without any framing, and how much of it. Who reads so
-    /// many bytes or less to elsewhere than [`receive`](Self::receive) tells [`body_received`](Self::body_received).
-    pub fn unframed_body(&self) -> Option<(RequestId, u64)> {
-        match self {
-            Protocol::Http(connection) => connection.unframed_body(),
-            Protocol::FastCgi(_) => None,
-        }
+    /// The bytes of a body that come next from the peer. Who reads so many of them or less to elsewhere than
+    /// [`receive`](Self::receive) tells [`body_received`](Self::body_received).
+    pub fn body_ahead(&self) -> Option<BodyAhead> {
+        either!(self, connection => connection.body_ahead())
     }
 
     pub fn body_received(&mut self, count: u64, now: Instant) {
-        if let Protocol::Http(connection) = self {
-            connection.body_received(count, now);
-        }
+        either!(self, connection => connection.body_received(count, now))
+    }
+
+    /// Part of a request has come, and the peer owes the rest.
+    pub fn awaits_rest(&self) -> bool {
+        either!(self, connection => connection.awaits_rest())
     }
 
     pub fn receive_eof(&mut self) {

@@ -8,12 +8,13 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::sendfile::sendfile64;
+use socket2::SockRef;
 
 use crate::protocol::{Output, Piece};
 use crate::sys;
 
-/// Pieces of one writev(2).
-const MOST_SLICES: usize = 32;
+/// Pieces of one writev(2): a block of 1 MiB is 17 records of FastCGI, each with its header.
+const MOST_SLICES: usize = 40;
 /// Bytes of one sendfile(2), so that one fast reader of a large file does not hold the loop.
 const MOST_FILE_BYTES: u64 = 1 << 20;
 
@@ -98,10 +99,16 @@ impl Socket {
         }
     }
 
-    /// The same to the end of `buffer`, as far as it has room.
-    pub fn append(&mut self, buffer: &mut Vec<u8>, most: usize) -> io::Result<Option<usize>> {
+    /// The same to the end of `buffer`, as far as it has room, except for what stands between the runs: see
+    /// [`sys::append_runs`].
+    pub fn append_runs(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        runs: impl Iterator<Item = usize> + Clone,
+        (between, gap): (&mut [u8], usize),
+    ) -> io::Result<Option<usize>> {
         loop {
-            return match sys::append(self.as_fd(), buffer, most) {
+            return match sys::append_runs(self.as_fd(), buffer, runs.clone(), (&mut *between, gap)) {
                 Ok(count) => Ok(Some(count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -125,6 +132,7 @@ impl Socket {
                         Err(error) => Err(error.into()),
                     }
                 }
+                Piece::Bytes(bytes) if output.is_single() => self.write_bytes(bytes),
                 Piece::Bytes(_) => self.write_slices(output),
             };
             match result {
@@ -141,20 +149,39 @@ impl Socket {
         Ok(Written::All)
     }
 
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
     fn write_slices(&mut self, output: &Output) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-        let filled = output.slices(&mut slices);
-        match (self, &slices[..filled]) {
-            (Socket::Tcp(stream), [one]) => stream.write(one),
-            (Socket::Unix(stream), [one]) => stream.write(one),
-            (Socket::Tcp(stream), many) => stream.write_vectored(many),
-            (Socket::Unix(stream), many) => stream.write_vectored(many),
+        let (filled, is_followed_by_file) = output.slices(&mut slices);
+        let slices = &slices[..filled];
+        match self {
+            // The file's first bytes go into the same segment: the peer is woken once, and a segment less is made.
+            Socket::Tcp(stream) if is_followed_by_file => {
+                SockRef::from(&*stream).send_vectored_with_flags(slices, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+            }
+            Socket::Tcp(stream) => stream.write_vectored(slices),
+            Socket::Unix(stream) => stream.write_vectored(slices),
         }
     }
 
     /// Bytes that were written and that the peer has not taken from the kernel.
     pub fn unread_by_peer(&self) -> u64 {
         sys::unread_by_peer(self.as_fd())
+    }
+
+    /// Acknowledges what has been read, and from now on what will be read, at once; until something is written.
+    pub fn acknowledge(&self) {
+        if let Socket::Tcp(stream) = self
+            && let Err(error) = SockRef::from(stream).set_tcp_quickack(true)
+        {
+            log::debug!("TCP_QUICKACK can't be set: {error}");
+        }
     }
 
     /// Sends no more, still reads: a lingering close (RFC 9112 §9.6) begins with it.
@@ -168,7 +195,7 @@ impl Socket {
 
     /// The close that follows is a reset, which no peer can take for a complete answer.
     pub fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
     }
 }
 
@@ -178,5 +205,38 @@ impl AsFd for Socket {
             Socket::Tcp(stream) => stream.as_fd(),
             Socket::Unix(stream) => stream.as_fd(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Client};
+
+    use super::*;
+    use crate::worker::tests::until;
+
+    #[test]
+    fn what_was_read_is_acknowledged_although_no_answer_goes_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut client = Client::connect(listener.local_addr().expect("bound")).expect("accepted");
+        client.set_nodelay(true).expect("a socket");
+        let (stream, _) = listener.accept().expect("a connection");
+        stream.set_nonblocking(true).expect("a socket");
+        let mut socket = Socket::Tcp(TcpStream::from_std(stream));
+        let receive = |socket: &mut Socket| {
+            until(|| socket.read(&mut [0; 16]).expect("open"));
+        };
+        // Questions and answers, until the kernel takes the one for the acknowledgement of the other.
+        until(|| {
+            client.write_all(b"question").expect("taken");
+            receive(&mut socket);
+            assert_eq!(socket.write_bytes(b"answer").expect("taken"), 6);
+            client.read_exact(&mut [0; 6]).expect("an answer");
+            (!SockRef::from(&socket).tcp_quickack().expect("TCP")).then_some(())
+        });
+        client.write_all(b"the first half").expect("taken");
+        receive(&mut socket);
+        socket.acknowledge();
+        assert!(SockRef::from(&socket).tcp_quickack().expect("TCP"));
     }
 }

@@ -164,7 +164,7 @@ impl Client {
         let output = self.protocol.output();
         while !output.is_empty() {
             let mut slices = [IoSlice::new(&[]); 4];
-            let filled = output.slices(&mut slices);
+            let (filled, _) = output.slices(&mut slices);
             match (&self.socket).write_vectored(slices.get(..filled).unwrap_or_default()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => output.consume(count as u64),

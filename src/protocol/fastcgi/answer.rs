@@ -15,6 +15,11 @@ use crate::protocol::{Output, ProtocolError, ResponseHead};
 /// bytes of them may wait.
 const MOST_WAITING_REFUSALS: u64 = 256 * 1024;
 
+/// What sendfile(2) hands over at once is sixteen pages, wherever in them it begins: a record ends at a page, before the
+/// sixteenth.
+const FILE_PAGE: u64 = 4096;
+const LONGEST_FILE_CONTENT: u64 = 15 * FILE_PAGE;
+
 /// Writes records into the output.
 ///
 /// No padding is sent: it only helps a peer that wants its records aligned, and the long ones are.
@@ -91,7 +96,7 @@ impl Answers {
         mut length: u64,
     ) {
         while length > 0 {
-            let content = length.min(LONGEST_CONTENT as u64);
+            let content = length.min(LONGEST_FILE_CONTENT - offset % FILE_PAGE);
             self.header(RecordType::Stdout, request_id, content as usize);
             self.output.file(Arc::clone(file), offset, content);
             offset = offset.saturating_add(content);

@@ -11,7 +11,9 @@ use super::intake::Target;
 use super::management::Capabilities;
 use super::record::Framing;
 use super::request::{Answer, Phase, Request};
-use crate::protocol::{Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart};
+use crate::protocol::{
+    BodyAhead, Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart,
+};
 
 /// Events that one call of [`Connection::receive`] makes before it keeps bytes for later: a request with its body.
 const EVENTS_AHEAD: usize = 4;
@@ -132,6 +134,34 @@ impl Connection {
             }
         }
         self.input.extend_from_slice(rest);
+    }
+
+    /// The bytes of a body that come next, if all that have come are read and their number is known. They need not pass
+    /// through here: see [`body_received`](Self::body_received).
+    pub fn body_ahead(&self) -> Option<BodyAhead> {
+        let Target::Stdin(number) = self.target else { return None };
+        if !self.input.is_empty() || !self.events.is_empty() || self.is_over() {
+            return None;
+        }
+        let ahead = self.framing.ahead()?;
+        let request = self.requests.iter().find(|request| request.wire_id() == number)?;
+        let left = request.known_body_left()?;
+        let run = left.min(ahead.content_left as u64);
+        Some(BodyAhead { id: request.id, run, left, then: Some((ahead.gap, ahead.content_length)) })
+    }
+
+    /// `count` bytes of the run of [`body_ahead`](Self::body_ahead), no more, have come to the caller by another way. They
+    /// come as no event; the end of the body does.
+    pub fn body_received(&mut self, count: u64, now: Instant) {
+        self.see_time(now);
+        let Target::Stdin(number) = self.target else { return };
+        let Some(index) = self.requests.iter().position(|request| request.wire_id() == number) else {
+            return;
+        };
+        self.waits_for_peer = false;
+        self.framing.pass(usize::try_from(count).unwrap_or(usize::MAX));
+        let now = (self.now, &*self.limits);
+        self.requests[index].body_came(count, now, &mut self.events);
     }
 
     /// The peer will send no more. Requests that are not ended are aborted, after what came before.
@@ -259,6 +289,12 @@ impl Connection {
                 request.reject(request.lateness(now, &self.limits), &mut self.events);
             }
         }
+    }
+
+    /// Part of a record, of a head or of a body has come: nothing goes on before the peer sends the rest.
+    pub fn awaits_rest(&self) -> bool {
+        let owes = |request: &Request| matches!(request.phase, Phase::Params | Phase::Stdin);
+        !self.is_over() && (self.requests.iter().any(owes) || !self.is_at_border())
     }
 
     /// The connection is to be closed, once the output is written. After the last request this waits until its STDIN has

@@ -250,6 +250,7 @@ impl Source for BytesMut {
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     inside: bool,
+    content_length: usize,
     content_left: usize,
     padding_left: usize,
     record_offset: u64,
@@ -269,6 +270,16 @@ pub(super) enum Step {
     End,
 }
 
+/// Of a record whose content has not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ahead {
+    pub(super) content_left: usize,
+    /// Bytes from the end of the content to that of the next header.
+    pub(super) gap: usize,
+    /// Of the whole record.
+    pub(super) content_length: usize,
+}
+
 impl Framing {
     pub(super) fn step(&mut self, source: &mut impl Source) -> Result<Step, ProtocolError> {
         if !self.inside {
@@ -277,7 +288,8 @@ impl Framing {
             let header = Header::decode(*bytes).map_err(|error| error.at(self.record_offset))?;
             source.skip(HEADER_LENGTH);
             self.inside = true;
-            self.content_left = header.content_length.into();
+            self.content_length = header.content_length.into();
+            self.content_left = self.content_length;
             self.padding_left = header.padding_length.into();
             self.next_offset += (HEADER_LENGTH + self.content_left + self.padding_left) as u64;
             return Ok(Step::Start(header));
@@ -315,6 +327,20 @@ impl Framing {
     /// Bytes of content of the present record that have not been used.
     pub(super) fn content_left(&self) -> usize {
         self.content_left
+    }
+
+    /// What of a record is still to come: content that goes on, and what stands between it and the next record's content.
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        (self.inside && self.content_left > 0).then_some(Ahead {
+            content_left: self.content_left,
+            gap: self.padding_left + HEADER_LENGTH,
+            content_length: self.content_length,
+        })
+    }
+
+    /// `count` bytes of content, at most [`Ahead::content_left`], have been read elsewhere.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.content_left = self.content_left.saturating_sub(count);
     }
 
     /// No record has begun, as far as whole headers tell.

@@ -293,10 +293,33 @@ impl Request {
         }
         let count = wanted.len() as u64;
         if count > 0 {
-            self.pace.add(wanted.len());
+            events.push_back(Event::Body { id: self.id, chunk: wanted });
+        }
+        self.body_came(count, (now, limits), events);
+        if surplus > 0 && matches!(self.body, Body::Unknown { .. }) {
+            self.reject(BODY_TOO_LARGE, events);
+        }
+    }
+
+    /// How much of a body of known length is still to come, if STDIN is open.
+    pub(super) fn known_body_left(&self) -> Option<u64> {
+        match (self.phase, self.body) {
+            (Phase::Stdin, Body::Known { left }) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So many bytes of body have come.
+    pub(super) fn body_came(
+        &mut self,
+        count: u64,
+        (now, limits): (Instant, &Limits),
+        events: &mut VecDeque<Event>,
+    ) {
+        if count > 0 {
+            self.pace.add(count);
             let of_pause = now.checked_add(limits.body_timeout);
             self.deadline = [of_pause, self.pace.deadline(limits)].into_iter().flatten().min();
-            events.push_back(Event::Body { id: self.id, chunk: wanted });
         }
         match &mut self.body {
             Body::Undecided => {}
@@ -307,12 +330,7 @@ impl Request {
                     self.body_end(events);
                 }
             }
-            Body::Unknown { left } => {
-                *left = left.saturating_sub(count);
-                if surplus > 0 {
-                    self.reject(BODY_TOO_LARGE, events);
-                }
-            }
+            Body::Unknown { left } => *left = left.saturating_sub(count),
         }
     }
 

@@ -285,3 +285,95 @@ fn only_the_web_servers_that_are_named_may_connect() {
         assert_eq!(forkhorn.get("/pid").status, 200, "HTTP is open to everybody");
     }
 }
+
+/// Every byte says where it belongs.
+fn long_body(length: usize) -> Vec<u8> {
+    (0..length as u32).flat_map(|place| (place * 7 + place / 251).to_le_bytes()).take(length).collect()
+}
+
+/// The records of a body, each so long as its number says, with so much padding.
+fn body_records(body: &[u8], lengths: &[(usize, u8)]) -> Vec<u8> {
+    let (mut rest, mut bytes) = (body, Vec::new());
+    for &(length, padding) in lengths.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (content, after) = rest.split_at(length.min(rest.len()));
+        bytes.extend(fastcgi::padded_record(STDIN, 1, content, padding));
+        rest = after;
+    }
+    bytes.extend(record(STDIN, 1, b""));
+    bytes
+}
+
+#[test]
+fn long_bodies_come_whole_in_records_of_any_length() {
+    let forkhorn = Forkhorn::new().wsgi("probe.py").fastcgi("127.0.0.1:0");
+    let socket = format!("unix:{}", forkhorn.folder.join("fastcgi.socket").display());
+    let forkhorn = forkhorn.fastcgi(&socket).start();
+    let body = long_body(300_000);
+    let head = Request::new("POST", "/echo").keep().body(body.clone());
+    let head =
+        [begin(1, RESPONDER, KEEP_CONN), record(PARAMS, 1, &head.params_content()), record(PARAMS, 1, b"")];
+    for (what, lengths) in [
+        ("as nginx sends them", &[(32_768, 0)][..]),
+        ("as Apache does", &[(8192, 0)]),
+        ("as long as can be", &[(65_535, 1)]),
+        ("padded", &[(32_761, 7)]),
+        ("padded more than anybody does", &[(32_768, 255)]),
+        ("short", &[(100, 4)]),
+        ("a long one after short ones", &[(4096, 0), (4096, 0), (4096, 0), (60_000, 0)]),
+        ("a short one after long ones", &[(30_000, 0), (30_000, 0), (1, 7)]),
+        ("of changing padding", &[(20_000, 0), (20_000, 8), (20_000, 3)]),
+    ] {
+        let bytes = [head.concat(), body_records(&body, lengths)].concat();
+        for step in [bytes.len(), 65_536, 32_776, 10_007] {
+            for address in forkhorn.all_fastcgi() {
+                let mut peer = Peer::open(address);
+                for _ in 0..2 {
+                    peer.send_in_steps(&bytes, step);
+                    let answer = peer.answer(1).response();
+                    assert!(answer.body == body, "{what}, {step} bytes at a time");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_otherwise_than_it_went_on_is_no_body() {
+    let forkhorn = probe();
+    let body = long_body(200_000);
+    let request = Request::new("POST", "/echo").keep().body(body.clone());
+    let head = [
+        begin(1, RESPONDER, KEEP_CONN),
+        record(PARAMS, 1, &request.params_content()),
+        record(PARAMS, 1, b""),
+    ]
+    .concat();
+    let records: Vec<Vec<u8>> = body.chunks(16_384).map(|content| record(STDIN, 1, content)).collect();
+    let mut peer = forkhorn.peer();
+    // In the place where a record of the body was to come stands another: an abort, and a request behind it.
+    let next = Request::new("POST", "/echo").keep().body("next");
+    peer.send([head.clone(), records[..6].concat(), record(ABORT_REQUEST, 1, b""), next.bytes()].concat());
+    assert_eq!(peer.answer(1).stdout, b"");
+    assert_eq!(peer.answer(1).response().text(), "next");
+    // A question about the gateway between two records of the body is answered, and the body goes on.
+    let question = record(GET_VALUES, 0, &pair(b"FCGI_MPXS_CONNS", b""));
+    peer.send(
+        [head.clone(), records[..3].concat(), question, records[3..].concat(), record(STDIN, 1, b"")]
+            .concat(),
+    );
+    assert_eq!(peer.read_record().map(|record| record.kind), Some(GET_VALUES_RESULT));
+    assert!(peer.answer(1).response().body == body);
+    // STDIN ends before the body does.
+    peer.send([head.clone(), records[..6].concat(), record(STDIN, 1, b"")].concat());
+    assert_eq!(peer.answer(1).response().status, 400);
+    // More than was announced is not the application's, nor is it a record.
+    let surplus = [begin(2, RESPONDER, KEEP_CONN), vec![0; 100]].concat();
+    let last = [records.last().expect("some").split_at(8).1[..200_000 % 16_384].to_vec(), surplus].concat();
+    let whole = [head, records[..records.len() - 1].concat(), record(STDIN, 1, &last), record(STDIN, 1, b"")];
+    peer.send(whole.concat());
+    assert!(peer.answer(1).response().body == body);
+    assert_eq!(peer.request(&next).response().text(), "next");
+}

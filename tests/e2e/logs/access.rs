@@ -81,6 +81,15 @@ fn a_line_of_json_says_who_answered_and_how() {
 }
 
 #[test]
+fn all_bytes_of_a_long_body_are_counted() {
+    let forkhorn = logging("{bytes_in} {bytes_out}").start();
+    let body = vec![b'x'; 100_000];
+    assert_eq!(forkhorn.request("POST", "/echo", &[], &body).body, body);
+    assert!(forkhorn.fcgi(&Request::new("POST", "/echo").body(body.clone())).response().body == body);
+    assert_eq!(lines(&forkhorn, 2), ["100000 100000"; 2]);
+}
+
+#[test]
 fn a_line_says_whether_the_connection_was_kept() {
     let forkhorn = logging("{target} {kept}").start();
     let mut connection = forkhorn.connect();

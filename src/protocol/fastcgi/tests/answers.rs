@@ -144,7 +144,7 @@ fn answers_of_interleaved_requests_do_not_mix() {
 }
 
 #[test]
-fn a_file_is_queued_as_pieces_of_itself() {
+fn a_file_is_queued_in_records_that_end_at_its_pages() {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(&[b'f'; 70_000]).expect("written");
     let mut peer = begun(true);
@@ -163,7 +163,7 @@ fn a_file_is_queued_as_pieces_of_itself() {
         };
         output.consume(count);
     }
-    assert_eq!(pieces, [(1000, 65528), (66528, 69_000 - 65528)]);
+    assert_eq!(pieces, [(1000, 60_440), (61_440, 8560)]);
 }
 
 #[test]

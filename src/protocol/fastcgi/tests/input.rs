@@ -347,6 +347,54 @@ fn streams_give_the_same_events_split_in_two_at_every_byte() {
 }
 
 #[test]
+fn a_body_may_be_read_beside_the_connection() {
+    for (name, stream, expected, answers) in cases() {
+        for step in [stream.len(), 1, 2, 3, 7, 8, 9, 64] {
+            let mut peer = Peer::new(limits());
+            assert_eq!(peer.feed_beside(&stream, step), expected, "{name}, {step} bytes at a time");
+            assert_eq!(peer.written(), answers, "{name}, {step} bytes at a time");
+        }
+    }
+}
+
+#[test]
+fn what_comes_of_a_body_is_told_with_what_is_likely_to_follow() {
+    let mut peer = Peer::new(limits());
+    peer.feed_whole(&[begin(1, true), params(1, &[("CONTENT_LENGTH", "30")])].concat());
+    assert_eq!(peer.connection.body_ahead(), None, "no record has begun");
+    peer.feed_whole(&padded(5, 1, b"0123456789", 6)[..12]);
+    let id = peer.id(1);
+    let ahead = |run, left, gap| Some(BodyAhead { id, run, left, then: Some((gap, 10)) });
+    assert_eq!(peer.connection.body_ahead(), ahead(6, 26, 14));
+    peer.connection.body_received(5, peer.now);
+    assert_eq!(peer.connection.body_ahead(), ahead(1, 21, 14));
+    peer.connection.body_received(1, peer.now);
+    assert_eq!(peer.connection.body_ahead(), None, "padding and a header come first");
+    peer.feed_whole(&[&[0; 6][..], &padded(5, 1, b"0123456789", 0)[..8]].concat());
+    assert_eq!(peer.connection.body_ahead(), ahead(10, 20, 8));
+    let interleaved = begin(2, true);
+    peer.feed_whole(b"0123456789");
+    peer.feed_whole(&interleaved[..8]);
+    assert_eq!(peer.connection.body_ahead(), None, "the record is another request's");
+}
+
+#[test]
+fn what_the_peer_owes_is_known_after_each_byte_of_a_request() {
+    let head = [begin(1, true), params(1, &[("CONTENT_LENGTH", "5")])].concat();
+    let request = [head, stdin(1, b"hel"), stdin(1, b"lo")].concat();
+    let mut peer = Peer::new(limits());
+    assert!(!peer.connection.awaits_rest(), "nothing has begun");
+    for (at, byte) in request.iter().enumerate() {
+        peer.feed(&[*byte], 1);
+        // A last record without padding is complete with its last byte, whether or not its end has been noted.
+        assert_eq!(peer.connection.awaits_rest(), at + 1 < request.len(), "after {at} bytes");
+    }
+    peer.answer(1, 200, b"");
+    peer.feed(&stdin(1, b""), 1);
+    assert!(!peer.connection.awaits_rest() && peer.connection.is_idle());
+}
+
+#[test]
 fn a_body_that_looks_like_a_request_never_runs_when_nobody_reads_it() {
     // The class of CVE-2026-129289: a kept connection, an application that answers without the body.
     let forged = get(2);

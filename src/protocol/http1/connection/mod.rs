@@ -25,7 +25,9 @@ use super::head::{HeadSearch, Terms};
 use super::input::Input;
 use super::response::{Content, Framing};
 use crate::protocol::pace::Pace;
-use crate::protocol::{Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart};
+use crate::protocol::{
+    BodyAhead, Event, Limits, Output, ProtocolError, RequestHead, RequestId, ResponsePart,
+};
 
 /// Unparsed bytes beyond a head's that are buffered before [`Connection::wants_input`] says no.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
@@ -167,23 +169,24 @@ impl Connection {
         self.input.push(bytes);
     }
 
-    /// The request of which all that is unread are bytes of its body, without framing, and how many are to come. They need
-    /// not pass through here: see [`body_received`](Self::body_received).
-    pub fn unframed_body(&self) -> Option<(RequestId, u64)> {
-        match &self.reading {
-            Reading::Body(Body::Known { left }) if *left > 0 && self.input.is_empty() => {
-                Some((self.id, *left))
+    /// The bytes of a body that come next, if all that have come are parsed. They need not pass through here: see
+    /// [`body_received`](Self::body_received).
+    pub fn body_ahead(&self) -> Option<BodyAhead> {
+        match self.reading {
+            Reading::Body(Body::Known { left }) if left > 0 && self.input.is_empty() => {
+                Some(BodyAhead { id: self.id, run: left, left, then: None })
             }
             _ => None,
         }
     }
 
-    /// `count` bytes of [`unframed_body`](Self::unframed_body) have come to the caller by another way. They come as no
-    /// event; the end of the body does.
+    /// `count` bytes of [`body_ahead`](Self::body_ahead) have come to the caller by another way. They come as no event;
+    /// the end of the body does.
     pub fn body_received(&mut self, count: u64, now: Instant) {
         if let Reading::Body(Body::Known { left }) = &mut self.reading {
             *left = left.saturating_sub(count);
             self.input.pass(count);
+            self.pace.add(count);
             self.since = now;
             self.received_at = now;
             self.expectation = Expectation::None;
@@ -303,6 +306,15 @@ impl Connection {
                 self.reject(ProtocolError::new(408, "the body came too slowly (--min-rate)"));
             }
             _ => self.reject(ProtocolError::new(408, "the body took too long")),
+        }
+    }
+
+    /// Part of a head or of a body has come: nothing goes on before the peer sends the rest.
+    pub fn awaits_rest(&self) -> bool {
+        match self.reading {
+            Reading::Head(_) => !self.input.is_empty(),
+            Reading::Body(_) | Reading::Discard { .. } => true,
+            Reading::BodyEnd | Reading::Done | Reading::Stopped => false,
         }
     }
 

@@ -125,7 +125,7 @@ impl Connection {
         let Reading::Body(body) = &mut self.reading else { return None };
         match body.read(&mut self.input, &self.limits) {
             Ok(Found::Chunk(chunk)) => {
-                self.pace.add(chunk.len());
+                self.pace.add(chunk.len() as u64);
                 Some(Event::Body { id: self.id, chunk })
             }
             Ok(Found::End) => {

@@ -138,6 +138,33 @@ fn a_body_that_comes_fast_enough_is_never_late() {
 }
 
 #[test]
+fn what_comes_of_a_body_beside_the_connection_counts() {
+    let mut peer = Peer::new(limits_with_rate());
+    peer.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n");
+    for left in (0..200).rev() {
+        peer.wait(5);
+        peer.connection.body_received(10, peer.now);
+        peer.poll();
+        let ahead = peer.connection.body_ahead().map(|ahead| (ahead.run, ahead.left, ahead.then));
+        assert_eq!(ahead, (left > 0).then_some((left * 10, left * 10, None)));
+        if left > 0 {
+            assert_eq!(peer.seconds_left(), Some(20), "{left}");
+        }
+    }
+}
+
+#[test]
+fn what_the_peer_owes_is_known_after_each_byte_of_a_request() {
+    let request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+    let mut peer = Peer::unanswered(limits());
+    assert!(!peer.connection.awaits_rest(), "nothing has begun");
+    for (at, byte) in request.iter().enumerate() {
+        peer.feed(&[*byte]);
+        assert_eq!(peer.connection.awaits_rest(), at + 1 < request.len(), "after {at} bytes");
+    }
+}
+
+#[test]
 fn the_pace_of_a_body_is_counted_anew_after_a_pause_of_ours() {
     let mut peer = Peer::new(limits_with_rate());
     peer.feed(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n").wait(15).feed(b"ab");
