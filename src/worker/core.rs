@@ -58,6 +58,8 @@ pub(crate) struct Core {
     pub read_buffer: Box<[u8]>,
     /// When this turn of the loop began.
     pub now: Instant,
+    /// When somebody has last looked for events.
+    pub looked_at: Instant,
     pub drain: Drain,
     pub hand_off: HandOff,
     pub wear: Wear,
@@ -103,6 +105,7 @@ impl Core {
             room: Room::default(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             now,
+            looked_at: now,
             drain: Drain::No,
             hand_off: HandOff::new(queue),
             wear,

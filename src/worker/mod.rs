@@ -156,6 +156,7 @@ impl Worker {
             waiting_for_room: 0,
             signals: Signals::default(),
             running: 0,
+            waits_until: None,
         };
         state.watch_channel()?;
         let shared = Arc::new(Shared {
@@ -307,11 +308,15 @@ impl Shared {
             if state.signals.take() {
                 break Driven::Signal;
             }
-            if let Some(job) = state.take_job() {
+            let looks = state.look_is_due();
+            let limit = if looks {
+                Some(Duration::ZERO)
+            } else if let Some(job) = state.take_job() {
                 break Driven::Job(job);
-            }
+            } else {
+                state.wait_limit()
+            };
             state.core.access_log.flush();
-            let limit = state.wait_limit();
             drop(state);
             state = match self.turn(&mut driver, limit) {
                 Ok(state) => state,
@@ -325,6 +330,9 @@ impl Shared {
                     self.lock()
                 }
             };
+            if looks {
+                state.share_ready();
+            }
         };
         drop(state);
         self.seat.leave();
@@ -336,6 +344,7 @@ impl Shared {
         driver.poll.poll(&mut driver.events, limit)?;
         let mut state = self.lock();
         state.core.begin_turn();
+        state.core.looked_at = state.core.now;
         for event in &driver.events {
             state.on_event(event);
         }
@@ -376,10 +385,18 @@ impl Shared {
         });
         state.running = state.running.saturating_sub(1);
         state.show_load();
-        if state.ends_now() {
+        let others_drive = self.seat.is_taken();
+        if !others_drive && state.look_is_due() {
+            return None;
+        }
+        let next = state.take_job();
+        if next.is_some() {
+            self.seat.pass();
+        }
+        if state.ends_now() || (others_drive && state.has_more_than_is_waited_for()) {
             let _ = self.waker.wake();
         }
-        state.take_job()
+        next
     }
 
     fn end(&self, exit: WorkerExit) {

@@ -1,7 +1,8 @@
 //! The relief thread: drives the loop while every application thread is with the application.
 //!
 //! It looks some thousand times a second whether the driver's seat (`seat.rs`) has been empty since its last look, and
-//! sleeps while the worker idles. A fast application is always back in the seat before it looks.
+//! sleeps while the worker idles. A fast application is always back in the seat before it looks, or has told that it goes
+//! from one request to the next.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -27,6 +28,10 @@ const SLOW: Duration = Duration::from_millis(10);
 
 /// After so many looks at a worker in which no request was slow, the patience is the usual one.
 const LOOKS_REMEMBERED: u32 = 50_000;
+
+/// The same in a worker that is always busy and hardly ever relieved. Each look costs its processor a timer and two changes
+/// of threads, up to 25 microseconds in a virtual machine; a worker that idles now and then has the time.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(8);
 
 /// How often a worker that stays busy asks how many others there are.
 const RECOUNT: Duration = Duration::from_millis(250);
@@ -62,6 +67,7 @@ fn watch(shared: &Shared) -> io::Result<()> {
             seat.wait()
         } else {
             // One request at most: it idles in between, and is timed by who leaves.
+            seat.set_patience(patience.after_idling());
             seat.sleep_until_left()?
         };
     }
@@ -69,7 +75,8 @@ fn watch(shared: &Shared) -> io::Result<()> {
 }
 
 /// How long the seat may be empty. It follows the application: short while slow requests are mixed with others, and longer
-/// again as soon as requests turn out to end right after they were relieved.
+/// again as soon as requests turn out to end right after they were relieved. While there are only small ones, and always
+/// another, it grows.
 #[derive(Debug)]
 struct Patience {
     now: Duration,
@@ -87,6 +94,9 @@ impl Patience {
     fn after_relief(&mut self, lasted: Duration, others: bool) -> Duration {
         if lasted >= SLOW && others {
             *self = Patience { now: SHORT_PATIENCE, looks_left: LOOKS_REMEMBERED };
+        } else if self.now > PATIENCE {
+            // Now and then there is a long one in any worker: a full garbage collection takes long enough.
+            self.now = (self.now / 4).max(PATIENCE);
         } else if lasted < PATIENCE {
             self.now = (self.now * 2).min(PATIENCE);
         }
@@ -95,10 +105,17 @@ impl Patience {
 
     /// The seat was empty for a moment only.
     fn after_look(&mut self) -> Duration {
-        self.looks_left = self.looks_left.saturating_sub(1);
-        if self.looks_left == 0 {
-            self.now = PATIENCE;
+        match self.looks_left {
+            0 => self.now = (self.now + self.now / 32).clamp(PATIENCE, LONGEST_PATIENCE),
+            1 => *self = Patience::default(),
+            _ => self.looks_left -= 1,
         }
+        self.now
+    }
+
+    /// Somebody sits there and waits: what comes next is looked at in time.
+    fn after_idling(&mut self) -> Duration {
+        self.now = self.now.min(PATIENCE);
         self.now
     }
 }
@@ -226,7 +243,20 @@ mod tests {
             assert_eq!(patience.after_look(), SHORT_PATIENCE);
         }
         assert_eq!(patience.after_look(), PATIENCE, "the slow request was long ago");
-        assert_eq!(patience.after_look(), PATIENCE);
+    }
+
+    #[test]
+    fn patience_grows_while_small_requests_follow_each_other() {
+        let mut patience = Patience::default();
+        let looks = (0..).take_while(|_| patience.after_look() < LONGEST_PATIENCE).count();
+        assert!((32..100).contains(&looks), "{looks}");
+        assert_eq!(patience.after_look(), LONGEST_PATIENCE);
+        assert_eq!(patience.after_relief(PATIENCE, true), LONGEST_PATIENCE / 4);
+        assert_eq!(patience.after_relief(SLOW, true), SHORT_PATIENCE);
+        assert_eq!(patience.after_idling(), SHORT_PATIENCE);
+        let mut patience = Patience::default();
+        assert!(patience.after_look() > PATIENCE);
+        assert_eq!(patience.after_idling(), PATIENCE);
     }
 
     #[test]

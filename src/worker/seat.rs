@@ -15,7 +15,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 pub(super) struct Seat {
     /// An application thread drives.
     taken: AtomicBool,
-    /// Counts how often the seat was taken or left.
+    /// Counts how often the seat was taken or left. A request that follows another without that counts like both.
     changes: AtomicU64,
     /// The worker ends, and with it the relief thread.
     ended: AtomicBool,
@@ -68,6 +68,15 @@ impl Seat {
         if self.relief_sleeps.load(Ordering::SeqCst) && self.relief_sleeps.swap(false, Ordering::SeqCst) {
             self.set_timer(count);
         }
+    }
+
+    /// It goes from one request to the next, as if it had taken the seat and left it: it is not stuck.
+    pub fn pass(&self) {
+        self.changes.fetch_add(2, Ordering::Relaxed);
+    }
+
+    pub fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// How often the seat had been taken and left when it was left last; `None` if somebody sits there.

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::event::Event;
@@ -27,6 +27,9 @@ use super::timers::Timed;
 
 /// So many bytes of a script's response are looked at before any of them is sent: what a pipe holds.
 const MOST_HELD: usize = 64 * 1024;
+
+/// Time for which an application thread goes from request to request without a look for events.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 
 /// How far the worker is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(crate) struct State {
     pub signals: Signals,
     /// Requests that are on application threads.
     pub running: usize,
+    /// Until when whoever waits for events does so at most.
+    pub waits_until: Option<Instant>,
 }
 
 /// The begin of a script's response, while it is looked whether the rest is here too: its length can be told then.
@@ -170,11 +175,26 @@ impl State {
     }
 
     /// How long the next wait may be; `None`: until something happens.
-    pub fn wait_limit(&self) -> Option<std::time::Duration> {
+    pub fn wait_limit(&mut self) -> Option<Duration> {
         if !self.core.revisit.is_empty() || !self.core.pump.is_empty() {
-            return Some(std::time::Duration::ZERO);
+            return Some(Duration::ZERO);
         }
-        let next = [
+        self.waits_until = self.deadline();
+        Some(self.waits_until?.saturating_duration_since(Instant::now()))
+    }
+
+    /// Another thread waits for events, and what has changed since it began can't wait for as long.
+    pub fn has_more_than_is_waited_for(&self) -> bool {
+        let is_earlier = || match (self.deadline(), self.waits_until) {
+            (Some(deadline), Some(until)) => deadline < until,
+            (deadline, None) => deadline.is_some(),
+            (None, Some(_)) => false,
+        };
+        !self.core.revisit.is_empty() || !self.core.pump.is_empty() || is_earlier()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines = [
             self.core.timers.next(),
             self.listeners.retry_at(),
             self.core.hand_off.deadline(),
@@ -183,8 +203,7 @@ impl State {
             self.queue_deadline(),
             self.room_deadline(),
         ];
-        let next = next.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does something with a connection, if it is still there, and removes it if that was its end.
@@ -388,6 +407,13 @@ impl State {
             return Some(job);
         }
         None
+    }
+
+    /// Requests wait that came together, and the others have not been looked at for a while: whoever is between two of
+    /// them looks. Small requests are never relieved, however many of them wait.
+    pub fn look_is_due(&self) -> bool {
+        !self.core.ready.is_empty()
+            && self.core.now.saturating_duration_since(self.core.looked_at) >= LOOK_AFTER
     }
 
     /// The last request has gone while the worker drains: nobody has to wait any longer.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -25,6 +26,8 @@ struct TestApplication {
     slot: String,
     gate: Mutex<mpsc::Receiver<()>>,
     entered: Mutex<mpsc::Sender<()>>,
+    /// How often `/small` was answered, which takes a little less than what is relieved.
+    small: Arc<AtomicU64>,
 }
 
 impl Application for TestApplication {
@@ -46,6 +49,14 @@ impl Application for TestApplication {
                     }
                 }
                 response.finish();
+            }
+            b"/small" => {
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_micros(400) {
+                    std::hint::spin_loop();
+                }
+                self.small.fetch_add(1, Ordering::Relaxed);
+                response.finish_with(b"small");
             }
             b"/short" => {
                 response.head().push(b"Content-Length", b"10").expect("valid");
@@ -86,6 +97,7 @@ pub(super) struct Running {
     pub entered: mpsc::Receiver<()>,
     pub(super) shared: Arc<Shared>,
     pub thread: Option<JoinHandle<()>>,
+    small: Arc<AtomicU64>,
 }
 
 impl Running {
@@ -120,17 +132,19 @@ impl Running {
         };
         let (gate, gate_end) = mpsc::channel();
         let (entered_end, entered) = mpsc::channel();
+        let small = Arc::new(AtomicU64::new(0));
         let application = TestApplication {
             slot: slot.to_string(),
             gate: Mutex::new(gate_end),
             entered: Mutex::new(entered_end),
+            small: small.clone(),
         };
         let worker = Worker::new(start, Box::new(|| "the stacks".to_owned())).expect("starts");
         let shared = worker.shared.clone();
         let thread = std::thread::spawn(move || worker.serve(&application));
         let (message, _) = master.receive::<ToMaster>().expect("a message");
         assert!(matches!(message, ToMaster::Ready), "{message:?}");
-        Running { addresses, master, board: view, queue, gate, entered, shared, thread: Some(thread) }
+        Running { addresses, master, board: view, queue, gate, entered, shared, thread: Some(thread), small }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -266,6 +280,67 @@ fn while_the_application_is_busy_the_loop_goes_on() {
     worker.gate.send(()).expect("it waits");
     assert!(read_answer(&mut busy).ends_with("waited"));
     assert!(read_answer(&mut upload).ends_with("10000000"));
+}
+
+/// Clients whose requests to `/small` all wait for the application, which is held by another one.
+fn many_wait(worker: &Running, clients: usize) -> Vec<TcpStream> {
+    let mut busy = worker.connect();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    let mut waiting: Vec<_> = (0..clients).map(|_| worker.connect()).collect();
+    for client in &mut waiting {
+        client.write_all(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    }
+    until(|| (worker.board.gauge(Gauge::Queue) == clients as u64).then_some(()));
+    waiting
+}
+
+#[test]
+fn while_many_small_requests_wait_the_others_are_looked_at() {
+    const CLIENTS: usize = 500;
+    let worker = Running::start(&[]);
+    let mut waiting = many_wait(&worker, CLIENTS);
+    worker.gate.send(()).expect("it waits");
+    assert!(read_answer(&mut waiting[0]).ends_with("small"));
+    let mut bad = worker.connect();
+    bad.write_all(b"BAD\r\n\r\n").expect("taken");
+    bad.read_to_string(&mut String::new()).expect("an answer");
+    let answered = worker.small.load(Ordering::Relaxed);
+    assert!(answered < CLIENTS as u64, "it had to wait for all others");
+    for client in &mut waiting[1..] {
+        assert!(read_answer(client).ends_with("small"));
+    }
+}
+
+#[test]
+fn small_requests_that_wait_are_shared_with_a_worker_that_is_free() {
+    let queue = HandOffQueue::open().expect("a queue");
+    let start = |slot| Running::start_as(slot, &["--workers", "2"], queue.try_clone().expect("a descriptor"));
+    let (busy, _free) = (start(0), start(1));
+    let mut clients: Vec<_> = (0..20).map(|_| busy.connect()).collect();
+    until(|| {
+        for client in &mut clients {
+            client.write_all(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+        }
+        let answers: Vec<_> = clients.iter_mut().map(read_answer).collect();
+        answers.iter().any(|answer| answer.contains("X-Worker: 1")).then_some(())
+    });
+}
+
+#[test]
+fn small_requests_that_follow_each_other_are_not_taken_for_a_long_one() {
+    const CLIENTS: usize = 50;
+    let worker = Running::start(&[]);
+    let mut waiting = many_wait(&worker, CLIENTS);
+    let changes = || worker.shared.seat.changes();
+    let before = changes();
+    worker.gate.send(()).expect("it waits");
+    for client in &mut waiting {
+        assert!(read_answer(client).ends_with("small"));
+    }
+    // The relief thread goes by it.
+    let changes = changes() - before;
+    assert!(changes >= CLIENTS as u64, "{changes} changes");
 }
 
 #[test]

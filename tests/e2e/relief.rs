@@ -118,3 +118,15 @@ fn several_threads_of_one_worker_are_in_python_at_once() {
         assert_eq!(client.read_response().text(), "released");
     }
 }
+
+#[test]
+fn a_client_that_sends_ahead_is_answered_while_another_thread_waits() {
+    let forkhorn = Forkhorn::new().args(["--threads", "2"]).code(APPLICATION).start();
+    let mut client = forkhorn.connect();
+    for _ in 0..20 {
+        client.send(request_bytes("GET", "/other", &[], b"").repeat(4));
+        for _ in 0..4 {
+            assert_eq!(client.read_response().text(), "0");
+        }
+    }
+}

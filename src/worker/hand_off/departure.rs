@@ -27,15 +27,36 @@ pub(in crate::worker) enum Departure {
 impl State {
     /// Complete requests that would wait for this worker's application go to workers that may be free.
     pub fn hand_over_ready(&mut self) {
+        self.hand_over_first(usize::MAX);
+    }
+
+    /// Between two small requests of many: one goes to a worker that may be free, with its connection, so connections
+    /// come to lie where there is time for them. Where no worker has any, one lies in the queue already.
+    pub fn share_ready(&mut self) {
+        if self.core.drain == Drain::HandOver {
+            self.hand_over_ready();
+        } else if self.core.board.population().serving > 1
+            && self.core.ready.len() > 1
+            && self.core.hand_off.queue.is_empty()
+        {
+            self.hand_over_first(1);
+        }
+    }
+
+    /// At most so many of them, those that have waited longest.
+    fn hand_over_first(&mut self, most: usize) {
         let mut is_full = self.core.hand_off.is_broken;
+        let mut gone = 0;
         for _ in 0..self.core.ready.len() {
             let Some(job) = self.core.ready.pop_front() else { break };
-            let departure = match self.connections.get_mut(job.connection).filter(|_| !is_full) {
+            let may_go = !is_full && gone < most;
+            let departure = match self.connections.get_mut(job.connection).filter(|_| may_go) {
                 Some(connection) => connection.hand_over(Some(&job), &mut self.core),
                 None => Departure::Stays,
             };
             is_full |= departure == Departure::QueueFull;
             if departure == Departure::Gone {
+                gone += 1;
                 self.connections.remove(job.connection);
                 self.core.recycle_request(job.request);
             } else {
