@@ -173,6 +173,8 @@ fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<So
         socket.set_only_v6(all.iter().any(has_ipv4))?;
     }
     socket.bind(&SockAddr::from(address))?;
+    // Connections inherit it, those too that come before a worker is there: small answers wait for no acknowledgement.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(backlog_of(backlog))?;
     Ok(socket)
 }

@@ -317,6 +317,8 @@ fn small_requests_that_wait_are_shared_with_a_worker_that_is_free() {
     let queue = HandOffQueue::open().expect("a queue");
     let start = |slot| Running::start_as(slot, &["--workers", "2"], queue.try_clone().expect("a descriptor"));
     let (busy, _free) = (start(0), start(1));
+    // The relief thread would hand over what waits, too: it does not come.
+    busy.shared.seat.set_patience(PATIENCE * 100);
     let mut clients: Vec<_> = (0..20).map(|_| busy.connect()).collect();
     until(|| {
         for client in &mut clients {
