@@ -51,3 +51,9 @@ def generator(port: int, protocol: str, body: bytes, options: list[str], seconds
 def spawn_floor(program: str, body_bytes: int, seconds: float, tools: Tools) -> dict[str, float]:
     command = [str(tools.built / "spawn_floor"), str(seconds), str(body_bytes), program]
     return json.loads(run(command, SERVER_CORE, seconds, tools))
+
+
+def fork_floor(command: list[str], seconds: float, tools: Tools) -> dict[str, float]:
+    """A program of benches/floor, the interpreter in its first line."""
+    program, *arguments = command
+    return json.loads(run([f"benches/floor/{program}", str(seconds), *arguments], SERVER_CORE, seconds, tools))

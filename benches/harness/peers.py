@@ -101,6 +101,7 @@ def floor(name: str, protocol: str, program: str) -> Peer:
 HTTP_FLOOR = floor("floor: C epoll loop, HTTP", "http", "http_floor")
 FASTCGI_FLOOR = floor("floor: C epoll loop, FastCGI", "fastcgi", "fastcgi_floor")
 SPAWN_FLOOR = floor("floor: posix_spawn, read, wait", "none", "spawn_floor")
+FORK_FLOOR = Peer("floor", "floor: fork, wait", "none", lambda tools: "the system's", lambda job: [])
 
 
 # WSGI servers

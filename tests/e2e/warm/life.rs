@@ -190,6 +190,46 @@ fn what_one_request_does_is_not_seen_by_the_next() {
 }
 
 #[test]
+fn a_script_that_looks_through_its_interpreter_finds_nothing_of_another_request() {
+    let looking = python_script(
+        "secret, seen, found = 'brought by ' + 'another', {id(globals()): 0}, []\n\
+         def look(value):\n\
+         \x20   if id(value) in seen or len(seen) > 100000: return\n\
+         \x20   seen[id(value)] = value\n\
+         \x20   if isinstance(value, (bytes, bytearray)):\n\
+         \x20       if secret.encode() in bytes(value): found.append(value)\n\
+         \x20   elif isinstance(value, str):\n\
+         \x20       if secret in value: found.append(value)\n\
+         \x20   elif isinstance(value, dict): look(list(value.items()))\n\
+         \x20   elif isinstance(value, (list, tuple, set)):\n\
+         \x20       for item in list(value): look(item)\n\
+         \x20   elif type(value).__module__ == '_forkhorn_warm' or isinstance(value, type): look(dict(vars(value)))\n\
+         frame = sys._getframe().f_back\n\
+         while frame:\n\
+         \x20   look(frame.f_locals), look(frame.f_globals)\n\
+         \x20   frame = frame.f_back\n\
+         print(len(seen) > 100, found)",
+    );
+    for spares in ["0", "2"] {
+        let forkhorn = Forkhorn::new()
+            .script("looking", &looking)
+            .script("parent", parent("python"))
+            .cgi_folder()
+            .args(["--warm", "python", "--warm-spares", spares, "--warm-no-learning"])
+            .start();
+        warm_parent(&forkhorn, "parent");
+        for _ in 0..4 {
+            let mut connection = forkhorn.connect();
+            let padding = "x".repeat(3000);
+            let fields = [("X-Padding", padding.as_str()), ("X-Secret", "brought by another")];
+            connection.send(request_bytes("GET", "/cgi-bin/parent", &fields, b""));
+            assert_eq!(connection.read_response().status, 200);
+            assert_eq!(ask(&forkhorn, "looking"), "True []");
+        }
+    }
+}
+
+#[test]
 fn spare_children_take_requests_and_are_made_anew() {
     for language in ["python", "perl"] {
         let forkhorn = Forkhorn::new()

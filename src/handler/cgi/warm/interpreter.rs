@@ -14,7 +14,7 @@ use super::super::locate::FileVersion;
 use super::super::output::{Output, Read};
 use super::link::{Link, MAX_MESSAGE_BYTES, Said, Theirs, fields};
 use super::shebang::Command;
-use super::{PYTHON_2_DRIVER, PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
+use super::{PYTHON_2_DRIVER, PYTHON_BOOT, PYTHON_DRIVER, WarmChild, WarmSource, perl_driver};
 use crate::config::{ScriptLimits, WarmLanguage};
 use crate::printable::printable;
 use crate::sys::spawn::{self, Child, Program};
@@ -70,6 +70,8 @@ pub(super) struct Interpreter {
     link: Arc<Link>,
     /// For what it says.
     buffer: Vec<u8>,
+    /// Version and path of the script that a spare child was given last: the interpreter has not seen it.
+    latest: [Vec<u8>; 2],
     child: Child,
     output: Output,
     logged_bytes: usize,
@@ -98,6 +100,7 @@ impl Interpreter {
             running: HashSet::new(),
             link: Arc::new(link),
             buffer: Vec::new(),
+            latest: Default::default(),
             child,
             output: Output::new(output),
             logged_bytes: 0,
@@ -137,6 +140,7 @@ impl Interpreter {
         }
         if self.spares > 0 {
             self.spares -= 1;
+            self.latest = [run.version.to_string().into_bytes(), run.path.to_bytes().to_vec()];
         }
         self.runs += 1;
         self.unstarted.insert(id);
@@ -199,7 +203,9 @@ impl Interpreter {
             return;
         }
         let pace: &[u8] = if is_calm { b"calm" } else { b"hurry" };
-        match self.link.send(&fields(&[b"S", missing.to_string().as_bytes(), pace]), &[]) {
+        let missing_text = missing.to_string();
+        let [version, path] = &self.latest;
+        match self.link.send(&fields(&[b"S", missing_text.as_bytes(), pace, version, path]), &[]) {
             Ok(()) => self.spares_to_come += missing,
             Err(error) => log::debug!("a warm interpreter takes no message: {error}"),
         }
@@ -305,10 +311,8 @@ fn spawn_interpreter(setup: &Setup<'_>, theirs: &Theirs, output: &OwnedFd) -> io
 /// A program in a file, as scripts are: the interpreter prepares itself otherwise for `-c`. It leaves no name behind in
 /// the module that is to be the script's.
 fn python_boot() -> io::Result<OwnedFd> {
-    const BOOT: &[u8] =
-        b"exec(compile(__import__('posix').read(1,99999).split(b'\\0')[__import__('sys').version_info<(3,)],'<forkhorn>','exec'),{'__name__':'_forkhorn_warm'})\n";
     let file = spawn::above_standard(memfd_create(c"forkhorn", MFdFlags::MFD_CLOEXEC)?)?;
-    let mut rest = BOOT;
+    let mut rest = PYTHON_BOOT.as_bytes();
     while !rest.is_empty() {
         let written = nix::unistd::write(&file, rest)?;
         rest = rest.get(written..).unwrap_or_default();

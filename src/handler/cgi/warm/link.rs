@@ -8,7 +8,7 @@
 //! | `name=value` … | how it is to serve; with the receiving end of the queue for spare children |
 //! | R id flags path directory variable … | run a script; descriptors: 0, 1 and 2 of it. Also to a spare child. The flags are `l`, to tell what was loaded, or `-`, then the version of the script's file; to Python, the name and the value of a variable are two fields |
 //! | W id pid | wait for a child that has ended |
-//! | S count pace | fork so many spare children. `calm`: they have time to prepare themselves, `hurry`: requests wait for the processor |
+//! | S count pace version path | fork so many spare children. `calm`: they have time to prepare themselves, `hurry`: requests wait for the processor. The script that a spare child was given last, which may be given again |
 //!
 //! | from it | means |
 //! | --- | --- |

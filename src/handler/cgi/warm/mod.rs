@@ -48,6 +48,7 @@ const MAX_KINDS: usize = 8;
 const MAX_REPORTS: usize = 16;
 const MAX_REPORT_BYTES: usize = 64 * 1024;
 
+const PYTHON_BOOT: &str = include_str!("python/boot.py");
 /// One program, in parts.
 const PYTHON_DRIVER: &str = concat!(
     include_str!("python/channel.py"),

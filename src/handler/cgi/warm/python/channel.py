@@ -1,4 +1,4 @@
-# The warm interpreter of Python scripts: run once, by a line of Python in a file, and copied for each request.
+# The warm interpreter of Python scripts: run once, by `boot.py`, and copied for each request.
 #
 # Descriptor 1 is the channel to the worker, SOCK_SEQPACKET: each message is its fields, joined by NUL. Answered are
 # R (run a script), W (wait for a child that has ended) and S (fork spare children); the file `link.rs` has the table. What is
@@ -20,7 +20,6 @@ BASELINE = frozenset(sys.modules)
 import _signal
 import _socket
 import _thread
-import _weakref
 import atexit
 import builtins
 import errno
@@ -85,7 +84,10 @@ class Channel:
         descriptors = []
         for _, _, raw in control:
             descriptors += memoryview(raw).cast("i").tolist()
-        return bytes(self.view[:length]), descriptors
+        data = bytes(self.view[:length])
+        # No copy is to find what another request has brought.
+        self.view[:length] = bytes(length)
+        return data, descriptors
 
     def send(self, *fields):
         try:

@@ -62,9 +62,8 @@ def needs_destruction(last_module):
     for kind in kinds:
         if hasattr(kind, "__del__"):
             return True
-        if issubclass(kind, _weakref.ref) and any(isinstance(ref, kind) and ref.__callback__ for ref in new):
-            return True
-        if issubclass(kind, type) and any(isinstance(made, kind) and escapes(made) for made in new):
+        if sys.version_info < (3, 8) and issubclass(kind, type) and any(
+                isinstance(made, kind) and escapes(made) for made in new):
             return True
     # The interpreter's own modules come first.
     for name in reversed(sys.modules) if sys.version_info >= (3, 8) else list(sys.modules):

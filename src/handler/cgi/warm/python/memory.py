@@ -10,7 +10,7 @@ def rehearse(interpreter, store, rounds):
     for _ in range(rounds):
         descriptors = [os.dup(0), os.dup(1), os.dup(2)]
         script = Script(b"/-", b"")
-        script.code = compile(REHEARSED, script.path, "exec", 0, True)
+        script.code = REHEARSED
         rehearsed = Request(request + b"".join(b"\0N%d\0V" % at for at in range(24)), descriptors)
         channel = Channel(os.dup(theirs.fileno()))
         rehearsed.enter(channel, interpreter)
@@ -67,4 +67,4 @@ FILLED = []
 ROUNDS = 20
 VARIABLES = 400
 # It leaves no name behind.
-REHEARSED = "import os, sys\nprint(end='')\ndel os, sys\n"
+REHEARSED = compile("import os, sys\nprint(end='')\ndel os, sys\n", "/-", "exec", 0, True)

@@ -73,7 +73,10 @@ class Channel:
             end = struct.unpack_from("L", self.control)[0]
             at = struct.calcsize("Lii")
             descriptors = list(struct.unpack_from("%di" % ((end - at) // 4), self.control, at))
-        return self.buffer[:length], descriptors
+        data = self.buffer[:length]
+        # No copy is to find what another request has brought.
+        ctypes.memset(self.buffer, 0, length)
+        return data, descriptors
 
     def send(self, *fields):
         data = "\0".join(fields)
@@ -109,18 +112,21 @@ class Scripts:
                 self.seen.clear()
             self.seen[path] = version
             return
-        modified, size, _ = map(int, version.split("."))
+        modified, size, inode = map(int, version.split("."))
         if time.time() * 1e9 - modified < SETTLED_NS or size > MAX_CACHED_BYTES:
             return
         if len(self.codes) >= MAX_CACHED_SCRIPTS:
             self.codes.clear()
         try:
-            code, warnings = compiled(path)
+            code, warnings = compiled_elsewhere(lambda: compiled(path))
         except BaseException:
             code, warnings = None, None
         # What the compiler says has to be said to each request. There are no nanoseconds here to compare.
-        stat = os.stat(path)
-        if (stat.st_size, stat.st_ino) == tuple(map(int, version.split(".")[1:])) and not warnings:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return
+        if (stat.st_size, stat.st_ino) == (size, inode) and not warnings:
             self.codes[path] = version, code
 
     def code(self, path, version):
@@ -258,15 +264,14 @@ def serve(channel, spares, scripts):
         data, descriptors = channel.receive()
         fields = data.split("\0")
         if fields[0] == "R" and len(descriptors) == 3:
-            try:
-                scripts.learn(fields[3], fields[2][1:])
-            except (OSError, ValueError):
-                pass
+            scripts.learn(fields[3], fields[2][1:])
             if fork(fields, descriptors, channel) == 0:
                 return fields, descriptors
         elif fields[0] == "W":
             wait(fields, channel)
         elif fields[0] == "S":
+            if fields[4]:
+                scripts.learn(fields[4], fields[3])
             for _ in range(int(fields[1])):
                 request = fork_spare(channel, spares)
                 if request:

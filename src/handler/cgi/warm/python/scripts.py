@@ -34,7 +34,7 @@ class Script:
         if size > MAX_CACHED_BYTES or identity(self.path) != self.version:
             return
         try:
-            code, warnings = compiled(self.path)
+            code, warnings = compiled_elsewhere(lambda: compiled(self.path))
         except BaseException:
             return
         if not warnings and identity(self.path) == self.version:
@@ -48,10 +48,10 @@ class Scripts:
     def __init__(self):
         self.known = {}
 
-    def find(self, path, version):
+    def find(self, path, version, learns=True):
         script = self.known.get(path)
         if script is not None and script.version == version:
-            if script.code is None and not script.is_refused:
+            if learns and script.code is None and not script.is_refused:
                 # A child has compiled it before, without harm.
                 script.compile()
                 tidy_modules()

@@ -19,7 +19,7 @@ def fork_spares(count, is_calm, channel, spares, interpreter, scripts, store):
         if len(descriptors) != 3:
             os._exit(0)
         request = Request(data, descriptors)
-        script = scripts.find(request.path, request.flags[1:])
+        script = scripts.find(request.path, request.flags[1:], False)
         request.enter(channel, interpreter)
         name = open_process_name()
         name_process(name, script.name)
@@ -36,7 +36,7 @@ def serve(channel, spares, interpreter, scripts, store):
     while True:
         data, descriptors = channel.receive()
         if data.startswith(b"R\0") and len(descriptors) == 3:
-            _, id, flags, path, _ = data.split(b"\0", 4)
+            id, flags, path = data.split(b"\0", 4)[1:4]
             script = scripts.find(path, flags[1:])
             if store.modules and not stale:
                 store.shadows(script.directory)
@@ -64,7 +64,9 @@ def serve(channel, spares, interpreter, scripts, store):
             except ChildProcessError:
                 channel.send(b"exit", id, b"-1")
         elif data.startswith(b"S\0"):
-            _, count, pace = data.split(b"\0")
+            _, count, pace, version, path = data.split(b"\0")
+            if path:
+                scripts.find(path, version)
             if fork_spares(int(count), pace == b"calm", channel, spares, interpreter, scripts, store):
                 return
         else:
