@@ -44,11 +44,27 @@ fn requests_with_the_same_head_get_an_environ_each() {
             assert_eq!(cookie["HTTP_COOKIE"], "a=2");
         }
     }
-    let mut peer = forkhorn.peer();
-    for port in ["40001", "40002", "40003", "40002", "4", "40001"] {
-        let request = Request::new("GET", "/f").keep().without("REMOTE_PORT").param("REMOTE_PORT", port);
-        let told = peer.request(&request).response().json();
-        assert_eq!((&told["REMOTE_PORT"], &told["PATH_INFO"]), (&port.into(), &"/f".into()));
+}
+
+#[test]
+fn clients_that_share_a_web_server_s_connection_keep_their_ports() {
+    let forkhorn = Forkhorn::new().code(TELLS).fastcgi("127.0.0.1:0").start();
+    // All lengths: what is compared are whole words.
+    for other in (1..=8).map(|length| "x".repeat(length)) {
+        let mut peers: Vec<_> = (0..3).map(|_| forkhorn.peer()).collect();
+        // Not every head that comes again is kept at once.
+        let often = vec![(0, "40001"); 9];
+        let clients =
+            [(0, "40002"), (1, "40001"), (0, "40003"), (0, "40001"), (0, "4"), (1, "40002"), (2, "40001")];
+        for (peer, port) in often.into_iter().chain(clients) {
+            let request = Request::new("GET", "/f")
+                .keep()
+                .without("REMOTE_PORT")
+                .param("REMOTE_PORT", port)
+                .param("OTHER", &other);
+            let told = peers[peer].request(&request).response().json();
+            assert_eq!((&told["REMOTE_PORT"], &told["OTHER"]), (&port.into(), &other.as_str().into()));
+        }
     }
 }
 
@@ -63,6 +79,7 @@ CONSTANT = ("X-Constant", "1")
 SHARED = [CONSTANT, ("X-List", "0")]
 LENGTHS = {3: ("Content-Length", "3"), 4: ("Content-Length", "4")}
 BAD = ("X-Bad", "a\r\nX-Forged: b")
+MANY = [("X-%d" % number, str(number)) for number in range(200)]
 SUBCLASS = (Text("X-Text"), Text("text"))
 count = 0
 
@@ -75,6 +92,8 @@ def application(environ, start_response):
         start_response("200 OK", [CONSTANT, BAD])
     elif path == "/twice":
         start_response("200 OK", [LENGTHS[3], LENGTHS[4]])
+    elif path == "/many":
+        start_response("200 OK", MANY + [LENGTHS[3]])
     elif path == "/four":
         start_response("200 OK", SHARED + [LENGTHS[4]])
         return [b"four"]
@@ -99,6 +118,11 @@ fn header_tuples_that_come_again_are_sent_as_they_are_now() {
         count += 1;
         let response = connection.get("/four");
         assert_eq!((response.text().as_str(), response.field("Content-Length")), ("four", Some("4")));
+        count += 1;
+        let response = connection.get("/many");
+        for number in 0..200 {
+            assert_eq!(response.field(&format!("X-{number}")), Some(number.to_string().as_str()));
+        }
         for wrong in ["/bad", "/twice"] {
             count += 1;
             let response = connection.get(wrong);
