@@ -23,7 +23,7 @@ use super::meta_variables::{Pushed, Stored};
 use super::target::{Target, parse_authority};
 use super::unique_id::is_acceptable;
 use super::{CgiTarget, Endpoint, Gateway, KnownName, MetaVariables, Refusal, Route, path};
-use crate::protocol::{BodyLength, RequestHead, is_token};
+use crate::protocol::{BodyLength, RequestHead, Span, is_token};
 
 impl Gateway {
     pub(super) fn route_fastcgi(
@@ -318,17 +318,27 @@ fn is_told(value: &&[u8]) -> bool {
     !value.is_empty()
 }
 
-/// The same for a head of which all else is known ([`Repeats`](super::Repeats)).
-pub(super) fn push_remote_of(head: &RequestHead, endpoint: &Endpoint, meta: &mut MetaVariables) {
-    let (mut address, mut port) = (None, None);
-    for (name, value) in head.iter() {
-        match name {
-            b"REMOTE_ADDR" => address = Some(value),
-            b"REMOTE_PORT" => port = Some(value),
-            _ => {}
-        }
-    }
-    push_remote((address.filter(is_told), port.filter(is_told)), endpoint, meta);
+/// Where a head tells of the client: address and port.
+pub(super) type Remote = (Option<Span>, Option<Span>);
+
+/// The last of each name, as [`Told::read`] takes it.
+pub(super) fn remote_of(head: &RequestHead) -> Remote {
+    let last = |name: &[u8]| {
+        let mut named = head.fields.iter().rev().filter(|field| field.name.of(&head.bytes) == name);
+        named.next().map(|field| field.value)
+    };
+    (last(b"REMOTE_ADDR"), last(b"REMOTE_PORT"))
+}
+
+/// Adds REMOTE_ADDR and REMOTE_PORT where all else is known ([`Repeats`](super::Repeats)).
+pub(super) fn push_remote_of(
+    head: &RequestHead,
+    (address, port): Remote,
+    endpoint: &Endpoint,
+    meta: &mut MetaVariables,
+) {
+    let told = |place: Option<Span>| place.map(|place| place.of(&head.bytes)).filter(is_told);
+    push_remote((told(address), told(port)), endpoint, meta);
 }
 
 /// `script_name` is the path up to the end of a segment.

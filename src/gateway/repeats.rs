@@ -36,6 +36,8 @@ struct Kept {
     is_http: bool,
     /// What FastCGI tells of the client's port may differ.
     port: Option<Span>,
+    /// Where FastCGI tells of the client.
+    remote: fastcgi::Remote,
     local: Option<SocketAddr>,
     /// All but those of the peer.
     meta: MetaVariables,
@@ -59,7 +61,7 @@ impl Gateway {
             meta.clone_from(&kept.meta);
             match kept.is_http {
                 true => super::push_remote(endpoint, meta),
-                false => fastcgi::push_remote_of(head, endpoint, meta),
+                false => fastcgi::push_remote_of(head, kept.remote, endpoint, meta),
             }
             return Ok(Route::Application(kept.application));
         }
@@ -90,6 +92,7 @@ impl Repeats {
             head: head.bytes.clone(),
             is_http: head.line.is_some(),
             port,
+            remote: fastcgi::remote_of(head),
             local: endpoint.local,
             meta: meta.clone(),
             application,

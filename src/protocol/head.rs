@@ -48,6 +48,15 @@ pub enum BodyLength {
     Unknown,
 }
 
+/// What a FastCGI head that comes again is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// The value of REMOTE_PORT.
+    pub port: Option<Span>,
+    /// CONTENT_LENGTH is not empty.
+    pub has_length: bool,
+}
+
 /// A request's head: one buffer, and where its parts lie in it. Buffers are reused from request to request
 /// ([`Connection::recycle`](super::http1::Connection::recycle)).
 #[derive(Debug, Clone, Default)]
@@ -66,6 +75,8 @@ pub struct RequestHead {
     pub(super) terms: Option<Terms>,
     /// FastCGI: the bytes are a whole stream that was accepted.
     pub(super) is_whole: bool,
+    /// What [`repeats`](Self::repeats) was found by, once it has been.
+    pub(super) places: Option<Places>,
 }
 
 impl RequestHead {
@@ -77,6 +88,7 @@ impl RequestHead {
         self.repeats = false;
         self.terms = None;
         self.is_whole = false;
+        self.places = None;
     }
 
     /// Names and values in order.
@@ -91,8 +103,16 @@ impl RequestHead {
 
     /// Of FastCGI: where the client's port is, which differs from client to client where all else is the same.
     pub fn remote_port(&self) -> Option<Span> {
-        let is_port = |field: &&Field| field.name.of(&self.bytes) == b"REMOTE_PORT";
-        self.fields.iter().find(is_port).map(|field| field.value).filter(|_| self.line.is_none())
+        if self.line.is_some() { None } else { self.places().port }
+    }
+
+    pub(super) fn places(&self) -> Places {
+        self.places.unwrap_or_else(|| {
+            let is_named = |field: &&Field, name: &[u8]| field.name.of(&self.bytes) == name;
+            let port = self.fields.iter().find(|field| is_named(field, b"REMOTE_PORT"));
+            let has_length = self.iter().any(|(name, value)| name == b"CONTENT_LENGTH" && !value.is_empty());
+            Places { port: port.map(|field| field.value), has_length }
+        })
     }
 
     pub fn method(&self) -> Option<&[u8]> {

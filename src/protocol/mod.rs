@@ -30,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+mod digits;
 mod error;
 pub mod fastcgi;
 mod head;

@@ -1,7 +1,6 @@
 //! Response parts to records. The usual small answer becomes one STDOUT record, the end of the stream and END_REQUEST.
 
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use super::record::{
     EndRequest, HEADER_LENGTH, Header, LONGEST_CONTENT, NULL_REQUEST_ID, ProtocolStatus, RecordType,
 };
+use crate::protocol::digits::Digits;
 use crate::protocol::{Output, ProtocolError, ResponseHead};
 
 /// Answers to records that ask for one whatever the application does: as long as the peer does not read them, so many
@@ -48,21 +48,28 @@ impl Answers {
     }
 
     pub(super) fn head(&mut self, request_id: u16, head: &ResponseHead) {
-        let mut small = [0; 40];
-        self.stdout(request_id, head.lines());
-        if let Some(length) = head.content_length {
-            let line = text(&mut small, format_args!("Content-Length: {length}\r\n"));
-            self.stdout(request_id, line);
-        }
+        let length = head.content_length.map(|length| Digits::new(length, 10));
+        let length: [&[u8]; 3] = match &length {
+            Some(digits) => [b"Content-Length: ", digits.as_bytes(), b"\r\n"],
+            None => [b""; 3],
+        };
+        let status = Digits::new(u64::from(head.status), 10);
+        let space: &[u8] = if head.reason().is_empty() { b"" } else { b" " };
         // Always a Status: without it Apache's mod_proxy_fcgi makes 200 of a bare Location. And at the end: HAProxy makes
         // 302 of every Location that comes after it.
-        let status = text(&mut small, format_args!("Status: {:03}", head.status));
-        self.stdout(request_id, status);
-        if !head.reason().is_empty() {
-            self.stdout(request_id, b" ");
-            self.stdout(request_id, head.reason());
+        let end = [b"Status: ", status.as_bytes(), space, head.reason(), b"\r\n\r\n"];
+        let parts = || [head.lines()].into_iter().chain(length).chain(end);
+        let content_length = parts().map(<[u8]>::len).sum();
+        if content_length > LONGEST_CONTENT {
+            return parts().for_each(|part| self.stdout(request_id, part));
         }
-        self.stdout(request_id, b"\r\n\r\n");
+        // The usual one at once, as a record that the body may grow.
+        let header = header(RecordType::Stdout, request_id, content_length);
+        self.output.copy_with(|output| {
+            output.extend_from_slice(&header);
+            parts().for_each(|part| output.extend_from_slice(part));
+        });
+        self.last = Some(Growing { request_id, content_length });
     }
 
     /// Bytes of the response, in as few records as possible.
@@ -206,13 +213,4 @@ fn end_record(request_id: u16, end: EndRequest) -> [u8; 2 * HEADER_LENGTH] {
     );
     content.copy_from_slice(&end.encode());
     bytes
-}
-
-/// Formats into a buffer that is long enough.
-fn text<'a>(buffer: &'a mut [u8], arguments: std::fmt::Arguments<'_>) -> &'a [u8] {
-    let whole = buffer.len();
-    let mut rest = &mut *buffer;
-    let _ = rest.write_fmt(arguments);
-    let written = whole - rest.len();
-    &buffer[..written]
 }

@@ -32,7 +32,7 @@ impl Decoder {
         piece: &[u8],
         limits: &Limits,
     ) -> Result<(), ProtocolError> {
-        (head.repeats, head.is_whole) = (false, false);
+        (head.repeats, head.is_whole, head.places) = (false, false, None);
         // A span has 32 bits.
         let limit = limits.max_head_bytes.min(u32::MAX as usize);
         // Pairs in front of the byte that is too much are judged first: how the stream was cut then makes no
@@ -53,18 +53,19 @@ impl Decoder {
         if self.cursor != 0 || !head.is_whole || piece.is_empty() || piece.len() != head.bytes.len() {
             return false;
         }
-        let place = head.remote_port().map_or(0..0, |port| port.start as usize..port.end as usize);
+        let places = head.places();
+        let place = places.port.map_or(0..0, |port| port.start as usize..port.end as usize);
         let same = |from: usize, to: usize| piece.get(from..to) == head.bytes.get(from..to);
         if !same(0, place.start) || !same(place.end, piece.len()) {
             return false;
         }
-        let has_length = head.iter().any(|(name, value)| name == b"CONTENT_LENGTH" && !value.is_empty());
-        let (Some(new), false) = (piece.get(place.clone()), has_length) else { return false };
+        let (Some(new), false) = (piece.get(place.clone()), places.has_length) else { return false };
         if let Some(old) = head.bytes.get_mut(place) {
             old.copy_from_slice(new);
         }
         self.cursor = piece.len();
         head.repeats = true;
+        head.places = Some(places);
         true
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::date::DATE_BYTES;
+use crate::protocol::digits::Digits;
 use crate::protocol::{Output, ResponseHead, Version};
 
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -183,44 +184,5 @@ impl Framing {
             Framing::NoBody | Framing::UntilClose => {}
         }
         true
-    }
-}
-
-/// A number in text, without an allocation.
-struct Digits {
-    text: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    /// `base` is 10 or 16; 64 bits need up to 20 digits.
-    fn new(mut number: u64, base: u64) -> Digits {
-        let mut digits = Digits { text: [b'0'; 20], start: 20 };
-        for slot in digits.text.iter_mut().rev() {
-            *slot = b"0123456789abcdef"[(number % base) as usize];
-            digits.start -= 1;
-            number /= base;
-            if number == 0 {
-                break;
-            }
-        }
-        digits
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[self.start..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_in_full() {
-        for number in [0, 7, 10, 255, 4096, 1_000_000, u64::MAX] {
-            assert_eq!(Digits::new(number, 10).as_bytes(), number.to_string().as_bytes());
-            assert_eq!(Digits::new(number, 16).as_bytes(), format!("{number:x}").as_bytes());
-        }
     }
 }
