@@ -40,9 +40,12 @@ impl Connection {
         {
             return;
         }
-        let Some(socket) = &mut self.socket else { return };
         let whole = core.read_buffer.len();
-        let most = if self.flights.is_empty() { whole.min(HEAD_READ_BYTES) } else { whole };
+        // What is left of a request that has been answered is thrown away: in large pieces, as the peer may be waiting for
+        // the end of it, and the connection closes two seconds later.
+        let awaits_head = self.flights.is_empty() && self.is_open() && !self.protocol.awaits_rest();
+        let most = if awaits_head { whole.min(HEAD_READ_BYTES) } else { whole };
+        let Some(socket) = &mut self.socket else { return };
         let read = socket.read(&mut core.read_buffer[..most]);
         let count = self.note_read(read, most, core);
         if count > 0 && self.is_open() {
