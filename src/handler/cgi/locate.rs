@@ -40,6 +40,13 @@ pub(super) struct FileVersion {
     inode: u64,
 }
 
+impl FileVersion {
+    #[cfg(test)]
+    pub fn from_parts(modified: i128, bytes: i64, inode: u64) -> Self {
+        FileVersion { modified, bytes, inode }
+    }
+}
+
 impl std::fmt::Display for FileVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}", self.modified, self.bytes, self.inode)

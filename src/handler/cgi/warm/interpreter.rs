@@ -345,3 +345,30 @@ fn message(language: WarmLanguage, id: u32, run: &Run<'_>) -> Vec<u8> {
     }
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_request_names_what_is_run_and_gives_python_names_and_values_apart() {
+        let null = std::fs::File::open("/dev/null").expect("it is there");
+        let environment = [c"A=1=2".to_owned(), c"EMPTY=".to_owned()];
+        let version = FileVersion::from_parts(1_700_000_000_000_000_001, 81, 7);
+        let mut run = Run {
+            path: c"/cgi/x",
+            version,
+            directory: c"/cgi",
+            environment: &environment,
+            standard: [null.as_fd(); 3],
+            wants_report: true,
+        };
+        let python = message(WarmLanguage::Python, 12, &run);
+        assert_eq!(python, b"R\x0012\0l1700000000000000001.81.7\0/cgi/x\0/cgi\0A\x001=2\0EMPTY\0");
+        run.wants_report = false;
+        let perl = message(WarmLanguage::Perl, 12, &run);
+        assert_eq!(perl, b"R\x0012\0-1700000000000000001.81.7\0/cgi/x\0/cgi\0A=1=2\0EMPTY=");
+    }
+}
