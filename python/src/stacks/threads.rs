@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpid, gettid};
 const SIGNAL_OFFSET: i32 = 13;
 
 /// A thread that has not answered for so long sits in the kernel, or has blocked the signal. The worker waits meanwhile.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// faulthandler's signal, and the eventfd, for the handler.
 static WRITE: AtomicI32 = AtomicI32::new(0);

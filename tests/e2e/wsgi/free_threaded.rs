@@ -55,7 +55,7 @@ fn two_requests_of_one_worker_compute_at_once_without_the_lock() {
 #[test]
 fn the_log_tells_where_each_of_the_threads_computes() {
     for interpreter in free_threaded() {
-        let forkhorn = start(&interpreter, ["--threads", "3", "--slow-request", "0.2"]);
+        let forkhorn = start(&interpreter, ["--threads", "3", "--slow-request", "1"]);
         let mut clients = [forkhorn.connect(), forkhorn.connect()];
         for (client, place) in clients.iter_mut().zip(["here", "there"]) {
             client.send(request_bytes("GET", &format!("/spin_{place}"), &[], b""));
