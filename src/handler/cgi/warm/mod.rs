@@ -57,6 +57,8 @@ const PYTHON_DRIVER: &str = concat!(
     "\n\n",
     include_str!("python/preload.py"),
     "\n\n",
+    include_str!("python/compiling.py"),
+    "\n\n",
     include_str!("python/scripts.py"),
     "\n\n",
     include_str!("python/request.py"),
@@ -69,7 +71,8 @@ const PYTHON_DRIVER: &str = concat!(
     "\n\n",
     include_str!("python/serve.py"),
 );
-const PYTHON_2_DRIVER: &str = include_str!("python/python2.py");
+const PYTHON_2_DRIVER: &str =
+    concat!(include_str!("python/compiling.py"), "\n\n", include_str!("python/python2.py"));
 const _: () = assert!(PYTHON_DRIVER.len() + PYTHON_2_DRIVER.len() < 65_000, "read in one piece");
 const _: () = assert!(PERL_DRIVER.len() < 65_000, "read in one piece");
 const PERL_DRIVER: &str =
@@ -132,14 +135,33 @@ pub(crate) enum Notice {
 /// The warm interpreters of a worker.
 #[derive(Debug)]
 pub struct Warm {
+    shared: Shared,
+    kinds: Vec<Kind>,
+    next_id: u32,
+    user: u32,
+}
+
+/// What interpreters of all kinds are started with.
+#[derive(Debug)]
+struct Shared {
     config: WarmConfig,
     environment: Vec<CString>,
     limits: ScriptLimits,
-    kinds: Vec<Kind>,
-    next_id: u32,
     next_number: u32,
     reports: Option<Reports>,
-    user: u32,
+}
+
+impl Shared {
+    fn world(&mut self, index: usize) -> kind::World<'_> {
+        kind::World {
+            config: &self.config,
+            environment: &self.environment,
+            limits: self.limits,
+            report: self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default(),
+            index,
+            next_number: &mut self.next_number,
+        }
+    }
 }
 
 impl Warm {
@@ -151,17 +173,15 @@ impl Warm {
             }
             false => Err(io::ErrorKind::Unsupported.into()),
         };
-        Some(Warm {
+        let shared = Shared {
             config,
             environment: environment(&MetaVariables::default(), cgi),
             // An interpreter works for many requests: each of them is given its own time when it has started.
             limits: ScriptLimits { cpu_seconds: None, ..cgi.limits },
-            kinds: Vec::new(),
-            next_id: 0,
             next_number: 0,
             reports: reports.ok(),
-            user: geteuid().as_raw(),
-        })
+        };
+        Some(Warm { shared, kinds: Vec::new(), next_id: 0, user: geteuid().as_raw() })
     }
 
     /// Hands a script to a warm interpreter. `None`: run it the classic way.
@@ -172,26 +192,17 @@ impl Warm {
         standard: [BorrowedFd<'_>; 3],
         now: Instant,
     ) -> Option<WarmChild> {
-        let search = variable(&self.environment, b"PATH=").unwrap_or_default();
+        let search = variable(&self.shared.environment, b"PATH=").unwrap_or_default();
         let command = shebang::read(script.path(), search)?;
         // The interpreter has read it at its start.
-        if variable(environment, b"LANG=") != variable(&self.environment, b"LANG=")
+        if variable(environment, b"LANG=") != variable(&self.shared.environment, b"LANG=")
             || !shebang::may_execute(script.path())
         {
             return None;
         }
         let index = self.kind(&command)?;
         let kind = self.kinds.get_mut(index)?;
-        let report = self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default();
-        let world = kind::World {
-            config: &self.config,
-            environment: &self.environment,
-            limits: self.limits,
-            report,
-            index,
-            next_number: &mut self.next_number,
-        };
-        let serving = kind.serving(world, now)?;
+        let serving = kind.serving(self.shared.world(index), now)?;
         let wants_report = serving.1.wants_report();
         let id = self.next_id;
         let run = Run {
@@ -200,7 +211,7 @@ impl Warm {
             directory: script.directory(),
             environment,
             standard,
-            wants_report: wants_report && !report.is_empty(),
+            wants_report: wants_report && self.shared.reports.is_some(),
         };
         let child = serving.0.run(id, &run)?;
         self.next_id = self.next_id.wrapping_add(1);
@@ -211,7 +222,7 @@ impl Warm {
         if let Some(at) = self.kinds.iter().position(|kind| kind.command == *command) {
             return Some(at);
         }
-        let entry = self.config.interpreters.iter().find(|entry| {
+        let entry = self.shared.config.interpreters.iter().find(|entry| {
             entry.language == command.language
                 && entry
                     .path
@@ -225,14 +236,14 @@ impl Warm {
             );
             return None;
         }
-        self.kinds.push(Kind::new(command.clone(), self.config.learn, entry.modules.clone()));
+        self.kinds.push(Kind::new(command.clone(), self.shared.config.learn, entry.modules.clone()));
         Some(self.kinds.len() - 1)
     }
 
     /// What to register that has not been; edge-triggered will do. Closing it removes it from an epoll.
     pub fn sources(&mut self) -> Vec<(WarmSource, BorrowedFd<'_>)> {
         let mut all = Vec::new();
-        if let Some(reports) = &mut self.reports
+        if let Some(reports) = &mut self.shared.reports
             && !std::mem::replace(&mut reports.is_watched, true)
         {
             all.push((WarmSource::Report, reports.socket.as_fd()));
@@ -253,7 +264,7 @@ impl Warm {
                     return Vec::new();
                 };
                 let is_output = matches!(source, WarmSource::Output(_));
-                kind.on_ready(number, is_output, self.user, self.config.spares, now)
+                kind.on_ready(number, is_output, self.user, self.shared.config.spares, now)
             }
         }
     }
@@ -261,17 +272,8 @@ impl Warm {
     /// Starts and ends interpreters as it is time to. What requests they had are told.
     pub(crate) fn on_time(&mut self, now: Instant) -> Vec<(u32, Notice)> {
         let mut notices = Vec::new();
-        let report = self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default();
         for (index, kind) in self.kinds.iter_mut().enumerate() {
-            let world = kind::World {
-                config: &self.config,
-                environment: &self.environment,
-                limits: self.limits,
-                report,
-                index,
-                next_number: &mut self.next_number,
-            };
-            notices.extend(kind.on_time(world, now));
+            notices.extend(kind.on_time(self.shared.world(index), now));
         }
         notices
     }
@@ -287,7 +289,7 @@ impl Warm {
     }
 
     fn learn(&mut self, now: Instant) {
-        let Some(reports) = &self.reports else { return };
+        let Some(reports) = &self.shared.reports else { return };
         for _ in 0..MAX_REPORTS {
             let mut buffer = vec![0; MAX_REPORT_BYTES];
             let received = recv(reports.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);

@@ -1,4 +1,4 @@
-# The warm interpreter of Python 2.7, in place of all the other parts: it answers the same messages. There is no
+# The warm interpreter of Python 2.7, in place of all other parts but compiling.py: it answers the same messages. There is no
 # gc.freeze, so that each copy ends as the interpreter itself does, and no module is loaded early.
 
 import sys
@@ -85,16 +85,6 @@ class Channel:
             os._exit(0)
 
 
-class Recorder:
-    """In the place of sys.stderr, while something is compiled."""
-
-    def __init__(self):
-        self.text = []
-
-    def write(self, text):
-        self.text.append(text)
-
-
 class Scripts:
     """Compiled scripts by path; the worker tells with each request which version of the file it has seen."""
 
@@ -137,16 +127,6 @@ class Scripts:
         if warnings:
             sys.stderr.write(warnings)
         return code
-
-
-def compiled(path):
-    with open(path, "rb") as file:
-        source = file.read()
-    stderr, sys.stderr = sys.stderr, Recorder()
-    try:
-        return compile(source, path, "exec", 0, True), "".join(sys.stderr.text)
-    finally:
-        sys.stderr = stderr
 
 
 def enter(fields, descriptors, channel, highest):

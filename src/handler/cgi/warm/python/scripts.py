@@ -1,16 +1,3 @@
-class Recorder:
-    """In the place of sys.stderr, while something is compiled."""
-
-    def __init__(self):
-        self.text = []
-
-    def write(self, text):
-        self.text.append(text)
-
-    def flush(self):
-        pass
-
-
 class Script:
     """One version of a script: what can be made of it before it runs."""
 
@@ -69,17 +56,6 @@ def identity(file):
         return b"%d.%d.%d" % (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     except OSError:
         return None
-
-
-def compiled(path):
-    """The code of a script, and what the compiler has to say about it."""
-    with open(path, "rb") as file:
-        source = file.read()
-    stderr, sys.stderr = sys.stderr, Recorder()
-    try:
-        return compile(source, path, "exec", 0, True), "".join(sys.stderr.text)
-    finally:
-        sys.stderr = stderr
 
 
 def tidy_modules():
