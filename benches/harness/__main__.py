@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} [all]")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [5]")
     parser.add_argument(
-        "--seconds", type=float, default=4, help="length of one measurement [4]; balance takes three times that"
+        "--seconds", type=float, default=4, help="length of one measurement [4]"
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="requests of the soak [1000000]")
     parser.add_argument(
@@ -92,19 +92,22 @@ def run_suite(suite: Suite, arguments: argparse.Namespace, tools: Tools) -> None
     families = set(filter(None, arguments.only.split(",")))
     cases = [case for case in suite.cases if not families or case.peer.family in families]
     rounds = min(arguments.rounds, suite.rounds or arguments.rounds)
-    seconds = arguments.seconds * (3 if suite.name == "balance" else 1)
-    bench = Bench(tools, seconds, arguments.requests)
+    bench = Bench(tools, arguments.seconds, arguments.requests)
     machine = tools.machine()
     measured: dict[str, list[dict]] = {case.key: [] for case in cases}
     failures: dict[str, list[str]] = {case.key: [] for case in cases}
     for number in range(1, rounds + 1):
-        for case in cases:
-            measure(suite, case, bench, f"{suite.name} {number}/{rounds}", measured[case.key], failures[case.key])
+        for turn in range(1, suite.turns + 1):
+            where = f"{suite.name} {number}/{rounds}" + (f", turn {turn}/{suite.turns}" if suite.turns > 1 else "")
+            for case in cases:
+                if turn == 1 or not case.options.get("one_turn"):
+                    measure(suite, case, bench, where, measured[case.key], failures[case.key])
     run = {
         "suite": suite.name,
         "command": shown_command(),
         "rounds": rounds,
-        "seconds": seconds,
+        "turns": suite.turns,
+        "seconds": arguments.seconds,
         "machine": machine,
         "nginx": nginx_version(tools) if any(case.nginx for case in cases) else "",
         "cases": [summary(case, measured[case.key], failures[case.key], tools) for case in cases],

@@ -68,11 +68,18 @@ def formatted(column: Column, figures: dict) -> str:
     return "" if value is None else f"{value * column.scale:,.{column.digits}f}"
 
 
+def cell(column: Column, case: dict) -> str:
+    if not column.spread:
+        return formatted(column, case["figures"])
+    values = [figures[column.key] for figures in case["rounds"] if figures.get(column.key) is not None]
+    return " to ".join(formatted(column, {column.key: value}) for value in (min(values), max(values))) if values else ""
+
+
 def table(columns: list[Column], cases: list[dict]) -> Iterator[str]:
     yield "| server | version | " + " | ".join(column.title for column in columns) + " | |"
     yield "| --- | --- |" + " ---: |" * len(columns) + " --- |"
     for case in cases:
-        cells = [formatted(column, case["figures"]) for column in columns]
+        cells = [cell(column, case) for column in columns]
         yield f"| {case['name']} | {case['version']} | {' | '.join(cells)} | {remark(case)} |"
 
 
@@ -80,7 +87,7 @@ def remark(case: dict) -> str:
     remarks = []
     if failures := case["failures"]:
         reason = failures[0].replace("|", "\\|").replace("\n", " ")
-        remarks.append(f"failed in {len(failures)} of {case['rounds_run']} rounds: {reason}")
+        remarks.append(f"failed in {len(failures)} of {case['rounds_run']} measurements: {reason}")
     if errors := sum(figures.get("errors", 0) for figures in case["rounds"]):
         remarks.append(f"{errors:,.0f} errors")
     if case["figures"].get("closed"):
@@ -90,7 +97,7 @@ def remark(case: dict) -> str:
 
 def comparisons(suite: Suite, cases: list[dict], everything: list[dict]) -> Iterator[str]:
     """How forkhorn stands to the floor of its group, and to the best peer."""
-    titles = {column.key: column for column in suite.columns}
+    titles = {column.key: column for column in suite.columns if not column.spread}
     for case in (case for case in cases if case["family"] == "forkhorn"):
         parts = []
         for key, against in suite.compare:
@@ -116,8 +123,9 @@ def circumstances(run: dict) -> list[str]:
     machine = "; ".join(f"{name} {value}" for name, value in run["machine"].items())
     fronts = f"; {run['nginx']}" if run.get("nginx") else ""
     rounds = "1 round" if run["rounds"] == 1 else f"{run['rounds']} rounds"
+    turns = f" of {run['turns']} turns" if run.get("turns", 1) > 1 else ""
     lines = [
-        f"Measured with `{run['command']}`: {rounds} of {run['seconds']:g} seconds. {machine}{fronts}.",
+        f"Measured with `{run['command']}`: {rounds}{turns} of {run['seconds']:g} seconds. {machine}{fronts}.",
         "",
         "<details><summary>Commands</summary>",
         "",

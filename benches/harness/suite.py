@@ -30,6 +30,7 @@ class Column:
     title: str
     digits: int = 0
     scale: float = 1.0
+    spread: bool = False  # the least and the greatest of the rounds, in place of their median
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Suite:
     measure: Callable[[Case, Bench], Figures]
     logarithmic: bool = False
     rounds: int = 0  # at most so many; 0 for as many as asked for
+    turns: int = 1  # each round measures so often, A B C … A B C …; of the cases with the option `one_turn` only once
     compare: list[tuple[str, str]] = field(default_factory=list)  # (key, "floor" or "peer") of the summary
     compare_across_groups: bool = False  # the best peer is that of the suite, not of the group
 

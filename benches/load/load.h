@@ -1,7 +1,8 @@
-/* The load generator: `load --help` says what it does; the shared types of its four files.
+/* The load generator: `load --help` says what it does; the shared types of its files.
  *
  *   main.c     options, report
  *   loop.c     connections, schedule, latencies
+ *   clock.c    the time, and when bytes came
  *   http.c     HTTP/1.1 requests and answers
  *   fastcgi.c  FastCGI requests and answers, as a web server sends and reads them
  */
@@ -11,6 +12,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 #define ANSWER_BYTES (256 * 1024)
 #define REQUEST_BYTES 4096
@@ -47,6 +50,7 @@ struct plan {
     long burst;     /* open loop: arrivals that come at the same moment; 1 is steady */
     long slow_every;
     const char *path, *slow_path, *body;
+    FILE *moments; /* gets a line for each answer, or NULL */
 };
 
 struct latencies {
@@ -58,7 +62,16 @@ struct outcome {
     long requests, errors, reconnects, retries, unfinished;
     double seconds;
     struct latencies instant, slow;
+    struct latencies late; /* by how much this program sent after a request was due, though a connection was idle */
 };
+
+double now(void);
+
+/* Has the kernel note when bytes come to this socket: for `receive`. */
+bool stamp_arrivals(int fd);
+
+/* As recv(2); `arrived` says when the last of the bytes came, by the clock of `now`. */
+ssize_t receive(int fd, unsigned char *bytes, size_t length, double *arrived);
 
 /* Runs the plan. Returns false, with a line on stderr, if not even the connections could be made. */
 bool run(const struct plan *plan, struct outcome *outcome);

@@ -13,7 +13,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* How long the last answers may take after the last request was due. */
@@ -23,7 +22,7 @@ struct connection {
     int fd; /* -1 once it could not be made again */
     bool busy, retried;
     long index; /* of the request that it is busy with */
-    double due;
+    double from; /* the begin of its latency */
     size_t length;
     unsigned char bytes[ANSWER_BYTES];
 };
@@ -37,15 +36,9 @@ struct loop {
     int epoll, timer;
     long total, started, finished;
     double start;
+    double starved_until; /* no connection was idle then for the last time */
     uint64_t chance;
 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 static bool is_slow(const struct plan *plan, long index)
 {
@@ -70,7 +63,7 @@ static bool connect_again(struct loop *loop, struct connection *connection)
     int on = 1;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
     if (connection->fd >= 0 && connect(connection->fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-        setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+        setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 && stamp_arrivals(connection->fd) &&
         epoll_ctl(loop->epoll, EPOLL_CTL_ADD, connection->fd, &event) == 0)
         return true;
     perror("load: cannot connect");
@@ -83,6 +76,8 @@ static bool connect_again(struct loop *loop, struct connection *connection)
 static void set_idle(struct loop *loop, struct connection *connection)
 {
     connection->busy = false;
+    if (loop->idle_count == 0)
+        loop->starved_until = now();
     loop->idle[loop->idle_count++] = (int)(connection - loop->connections);
 }
 
@@ -102,15 +97,19 @@ static int any_idle(struct loop *loop)
     return (int)(loop->chance % (uint64_t)loop->idle_count);
 }
 
-static void finish(struct loop *loop, struct connection *connection, bool good)
+static void finish(struct loop *loop, struct connection *connection, bool good, double arrived)
 {
     struct outcome *outcome = loop->outcome;
-    struct latencies *latencies = is_slow(loop->plan, connection->index) ? &outcome->slow : &outcome->instant;
+    bool slow = is_slow(loop->plan, connection->index);
+    struct latencies *latencies = slow ? &outcome->slow : &outcome->instant;
     loop->finished++;
     if (good)
-        latencies->seconds[latencies->count++] = now() - connection->due;
+        latencies->seconds[latencies->count++] = arrived - connection->from;
     else
         outcome->errors++;
+    if (loop->plan->moments)
+        fprintf(loop->plan->moments, "%.6f %.6f %.1f %s\n", connection->from, arrived,
+                (arrived - connection->from) * 1e6, slow ? "slow" : "instant");
 }
 
 static void send_request(struct loop *loop, struct connection *connection)
@@ -124,6 +123,18 @@ static void send_request(struct loop *loop, struct connection *connection)
     }
 }
 
+/* A request that had to wait for a connection has waited for the server. That this program came late is its own fault,
+ * and does not count as latency. */
+static void note_lateness(struct loop *loop, struct connection *connection)
+{
+    double due_at = due(loop, connection->index);
+    struct latencies *late = &loop->outcome->late;
+    if (due_at < loop->starved_until)
+        connection->from = due_at;
+    else
+        late->seconds[late->count++] = connection->from - due_at;
+}
+
 static void start_requests(struct loop *loop)
 {
     bool open = loop->plan->requests == 0;
@@ -133,7 +144,9 @@ static void start_requests(struct loop *loop)
         connection->busy = true;
         connection->retried = false;
         connection->index = loop->started++;
-        connection->due = open ? due(loop, connection->index) : now();
+        connection->from = now();
+        if (open)
+            note_lateness(loop, connection);
         send_request(loop, connection);
     }
     if (!open || loop->started == loop->total || loop->idle_count == 0)
@@ -157,10 +170,10 @@ static void on_closed(struct loop *loop, struct connection *connection)
                 break;
             }
     if (connection->busy && !again)
-        finish(loop, connection, false);
+        finish(loop, connection, false, now());
     if (!connect_again(loop, connection)) {
         if (again)
-            finish(loop, connection, false);
+            finish(loop, connection, false, now());
     } else if (again) {
         connection->retried = true;
         loop->outcome->retries++;
@@ -172,8 +185,9 @@ static void on_closed(struct loop *loop, struct connection *connection)
 
 static void on_readable(struct loop *loop, struct connection *connection)
 {
-    ssize_t count =
-        read(connection->fd, connection->bytes + connection->length, sizeof connection->bytes - connection->length);
+    double arrived;
+    ssize_t count = receive(connection->fd, connection->bytes + connection->length,
+                            sizeof connection->bytes - connection->length, &arrived);
     if (count < 0 && errno == EINTR)
         return;
     bool eof = count <= 0;
@@ -189,7 +203,7 @@ static void on_readable(struct loop *loop, struct connection *connection)
     const char *body = loop->plan->body;
     bool good = progress == DONE && answer.status == 200 &&
                 (!body || (answer.body_length == strlen(body) && memcmp(answer.body, body, answer.body_length) == 0));
-    finish(loop, connection, good);
+    finish(loop, connection, good, arrived);
     connection->length = 0;
     connection->busy = false;
     if (good && answer.keep && !eof) {
@@ -214,11 +228,12 @@ static bool prepare(struct loop *loop)
     loop->idle = calloc((size_t)plan->connections, sizeof *loop->idle);
     loop->outcome->instant.seconds = calloc((size_t)loop->total + 1, sizeof(double));
     loop->outcome->slow.seconds = calloc((size_t)loop->total + 1, sizeof(double));
+    loop->outcome->late.seconds = calloc((size_t)loop->total + 1, sizeof(double));
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (!loop->connections || !loop->idle || !loop->outcome->instant.seconds || !loop->outcome->slow.seconds ||
-        loop->epoll < 0 || loop->timer < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->timer, &event) < 0) {
+        !loop->outcome->late.seconds || loop->epoll < 0 || loop->timer < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->timer, &event) < 0) {
         perror("load");
         return false;
     }

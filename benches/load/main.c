@@ -16,10 +16,13 @@ static const char HELP[] =
     "  --path PATH               [/]         --body TEXT       what each answer has to hold; else it is an error\n"
     "  --slow-every N  --slow-path PATH      every Nth request goes there, and is counted apart\n"
     "  --burst N                             open loop: N requests at the same moment, at the same mean rate [1]\n"
+    "  --moments FILE            a line for each answer: when it was sent and answered (CLOCK_MONOTONIC), the latency in\n"
+    "                            microseconds, and whether it was a slow one\n"
     "\n"
-    "Latencies of the open loop count from the moment at which a request was due, not from when it could be sent: a\n"
-    "request that finds every connection busy waits, and its wait counts. Each request goes to an idle connection\n"
-    "chosen by chance (the same chance in each run). Prints one line of JSON.\n";
+    "Latencies of the open loop count from the moment at which a request was due, whenever it could be sent: a request\n"
+    "that finds every connection busy waits, and its wait counts. Only what the generator itself was late is not the\n"
+    "server's: it is left out, and reported as `late`. Latencies end when the kernel has put the answer to the socket.\n"
+    "Each request goes to an idle connection chosen by chance (the same chance in each run). Prints one line of JSON.\n";
 
 static int by_value(const void *left, const void *right)
 {
@@ -64,7 +67,7 @@ static void read_options(int argc, char **argv, struct plan *plan)
         {"protocol", 1, 0, 'P'}, {"port", 1, 0, 'p'},       {"connections", 1, 0, 'c'}, {"requests", 1, 0, 'n'},
         {"rate", 1, 0, 'r'},     {"seconds", 1, 0, 's'},    {"burst", 1, 0, 'b'},       {"slow-every", 1, 0, 'e'},
         {"path", 1, 0, 'u'},     {"slow-path", 1, 0, 'w'},  {"body", 1, 0, 'x'},        {"help", 0, 0, 'h'},
-        {0, 0, 0, 0}};
+        {"moments", 1, 0, 'm'},  {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'P':
@@ -82,6 +85,10 @@ static void read_options(int argc, char **argv, struct plan *plan)
         case 'u': plan->path = optarg; break;
         case 'w': plan->slow_path = optarg; break;
         case 'x': plan->body = optarg; break;
+        case 'm':
+            if (!(plan->moments = fopen(optarg, "w")))
+                usage("the file for the moments can't be written");
+            break;
         case 'h': fputs(HELP, stdout); exit(0);
         default: exit(2);
         }
@@ -104,6 +111,7 @@ int main(int argc, char **argv)
            outcome.requests, outcome.seconds, outcome.errors, outcome.unfinished, outcome.reconnects, outcome.retries);
     print_latencies("instant", &outcome.instant);
     print_latencies("slow", &outcome.slow);
+    print_latencies("late", &outcome.late);
     printf("}\n");
     return 0;
 }
