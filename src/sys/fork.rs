@@ -138,11 +138,17 @@ fn read_until_end(reader: OwnedFd, copy: i32, deadline: Option<Instant>) -> Opti
     const LOOK_MILLISECONDS: u8 = 50;
     let mut reader = std::fs::File::from(reader);
     let mut answer = Vec::new();
+    let mut wait = LOOK_MILLISECONDS;
     loop {
-        let ready = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], LOOK_MILLISECONDS);
-        if ready == Ok(0) && (has_ended(copy) || deadline.is_some_and(|deadline| Instant::now() >= deadline))
-        {
-            return None;
+        let ready = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], wait);
+        if ready == Ok(0) {
+            if wait == 0 {
+                return None;
+            }
+            // It may have answered after the wait and before this look: what it has said is read first.
+            if has_ended(copy) || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                wait = 0;
+            }
         }
         if matches!(ready, Ok(1..)) {
             let mut bytes = [0; 4096];
@@ -231,13 +237,14 @@ mod tests {
                 nix::unistd::pause();
             }
         };
-        let limit = Some(Duration::from_millis(100));
+        // What answers has more time than even a slow machine needs.
+        let (limit, long) = (Some(Duration::from_millis(100)), Some(Duration::from_secs(60)));
         // Copies of a process with one thread, as they have to be.
         let answers = in_child(|| {
             let tell = |answer: io::Result<Option<String>>| format!("{:?}", answer.expect("forked"));
             // SAFETY: `in_child` has made a process with one thread.
             unsafe {
-                [tell(try_in_copy(limit, yes)), tell(try_in_copy(None, died)), tell(try_in_copy(limit, hung))]
+                [tell(try_in_copy(long, yes)), tell(try_in_copy(None, died)), tell(try_in_copy(limit, hung))]
                     .join(" ")
             }
         });

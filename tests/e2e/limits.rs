@@ -1,7 +1,8 @@
 //! One client's slowness is its own: it costs memory up to a limit, and nobody else's time.
 
+use crate::status::pages::status_address;
 use crate::support::fastcgi::{Peer, Request};
-use crate::support::http::{Connection, request_bytes};
+use crate::support::http::{Connection, get, request_bytes};
 use crate::support::process::{descriptor_count, status_line};
 use crate::support::{Forkhorn, Running, wait_until};
 
@@ -11,6 +12,13 @@ fn worker_pid(forkhorn: &Running) -> i32 {
 
 fn resident_kilobytes(pid: i32) -> u64 {
     status_line(pid, "VmRSS")[0].parse().expect("a number")
+}
+
+/// Bytes that the workers have read from connections; wants `--status`.
+fn bytes_read(forkhorn: &Running) -> u64 {
+    let page = get(&status_address(forkhorn), "/metrics").text();
+    let value = page.lines().find_map(|line| line.strip_prefix("forkhorn_bytes_total{direction=\"in\"} "));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("it is not counted: {page}"))
 }
 
 #[test]
@@ -140,6 +148,7 @@ fn a_spool_folder_that_can_not_be_written_costs_one_request() {
 #[test]
 fn bodies_go_to_a_file_when_all_of_them_fill_the_memory() {
     let forkhorn = Forkhorn::new().wsgi("probe.py").both().args(["--body-memory", "500000"]);
+    let forkhorn = forkhorn.args(["--status", "127.0.0.1:0"]);
     let spool = forkhorn.folder.folder("spool");
     let forkhorn = forkhorn.arg("--spool-dir").arg(&spool).start();
     let body = vec![b'x'; 400_000];
@@ -149,9 +158,12 @@ fn bodies_go_to_a_file_when_all_of_them_fill_the_memory() {
     std::fs::remove_dir(&spool).expect("an empty folder");
     let bytes = request_bytes("POST", "/length", &[], &body);
     let (most, last) = bytes.split_at(bytes.len() - 1);
+    let read_before = bytes_read(&forkhorn);
     let mut first = forkhorn.connect();
     first.send(most);
-    wait_until("no second body has room", || length(200_000).status == 503);
+    // Another one that came too soon would take its room.
+    wait_until("the first is there", || bytes_read(&forkhorn) >= read_before + most.len() as u64);
+    assert_eq!(length(200_000).status, 503);
     let answer = forkhorn.fcgi(&Request::new("POST", "/length").body(body[..200_000].to_vec()));
     assert_eq!(answer.response().status, 503);
     assert_eq!(length(16_000).json()["length"], 16_000);

@@ -2,5 +2,5 @@
 
 mod commands;
 mod metrics;
-mod pages;
+pub mod pages;
 mod titles;
