@@ -3,11 +3,12 @@
 
 #![no_main]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../common.rs"]
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use forkhorn::protocol::fastcgi::{Connection, client};
@@ -105,7 +106,7 @@ fn serve(stream: &[u8], step: usize, manners: u8) {
     let mut connection = Connection::new(Arc::new(LIMITS), now);
     let mut order = Order::default();
     let mut answers = client::Decoder::default();
-    let held_before = HELD.load(Ordering::Relaxed);
+    let held_before = common::held();
     for piece in stream.chunks(step) {
         connection.receive(piece, now);
         loop {
@@ -138,7 +139,7 @@ fn serve(stream: &[u8], step: usize, manners: u8) {
             }
         }
         assert!(answers.is_between_records(), "output holds whole records");
-        let held = HELD.load(Ordering::Relaxed).saturating_sub(held_before);
+        let held = common::held().saturating_sub(held_before);
         assert!(held <= MOST_HELD_BYTES + 2 * step, "{held} bytes are held");
         if manners & 0x40 != 0
             && let Some(deadline) = connection.deadline()
@@ -206,13 +207,7 @@ impl Order {
         match event {
             Event::Request { id, head } => {
                 assert!(!self.over.contains(id));
-                assert!(head.bytes.len() <= LIMITS.max_head_bytes && head.fields.len() <= LIMITS.max_fields);
-                let length = match head.body {
-                    BodyLength::None => 0,
-                    BodyLength::Known(length) => length,
-                    BodyLength::Unknown => LIMITS.max_body_bytes,
-                };
-                assert!(length <= LIMITS.max_body_bytes);
+                let length = common::longest_body(head, &LIMITS);
                 assert!(self.open.insert(*id, length).is_none());
             }
             Event::Body { id, chunk } => {
@@ -231,26 +226,3 @@ impl Order {
         }
     }
 }
-
-/// Counts what is held.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;

@@ -3,10 +3,11 @@
 
 #![no_main]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../common.rs"]
+mod common;
+
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use forkhorn::protocol::http1::Connection;
@@ -146,7 +147,7 @@ impl Manners {
 /// Answers in the way that `manners` says, while memory is counted.
 fn serve(stream: &[u8], step: usize, manners: Manners) {
     let mut now = Instant::now();
-    let held_before = HELD.load(Ordering::Relaxed);
+    let held_before = common::held();
     let mut connection = Connection::new(Arc::new(LIMITS), now);
     let mut order = Order::default();
     let rounds = if manners.repeats() { REPEATED_BYTES / stream.len().max(1) } else { 1 };
@@ -169,7 +170,7 @@ fn serve(stream: &[u8], step: usize, manners: Manners) {
             }
         });
         write(&mut connection);
-        let held = HELD.load(Ordering::Relaxed).saturating_sub(held_before);
+        let held = common::held().saturating_sub(held_before);
         assert!(held <= MOST_HELD_BYTES + 2 * step, "{held} bytes are held");
         if manners.is_slow()
             && let Some(deadline) = connection.deadline()
@@ -226,14 +227,8 @@ impl Order {
             Event::Request { id, head } => {
                 assert!(id.0 >= self.next);
                 self.next = id.0 + 1;
-                assert!(head.bytes.len() <= LIMITS.max_head_bytes && head.fields.len() <= LIMITS.max_fields);
                 assert!(head.target().is_some_and(|target| target.len() <= LIMITS.max_uri_bytes));
-                let length = match head.body {
-                    BodyLength::None => 0,
-                    BodyLength::Known(length) => length,
-                    BodyLength::Unknown => LIMITS.max_body_bytes,
-                };
-                assert!(length <= LIMITS.max_body_bytes);
+                let length = common::longest_body(head, &LIMITS);
                 self.open = Some((*id, length));
             }
             Event::Body { id, chunk } => {
@@ -250,26 +245,3 @@ impl Order {
         }
     }
 }
-
-/// Counts what is held.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
