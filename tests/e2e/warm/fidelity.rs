@@ -186,6 +186,10 @@ const PERL: &[Case] = &[
         ],
     ),
     ("destructors.pl", &["evaluated", "assigned", "inherited", "autoload", "tied", "cycle"]),
+    (
+        "hidden.pl",
+        &["evaluated", "assigned", "named", "nested", "existing", "main", "inherited", "aliased", "looped"],
+    ),
     ("handles.pl", &["file", "pipe", "copied", "selected", "data"]),
     ("text.pl", &[""]),
     ("library.pl", &[""]),

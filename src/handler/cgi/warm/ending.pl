@@ -1,16 +1,13 @@
 # The end of a copy. An interpreter that ends looks at all that it holds for objects to take apart, which writes to nearly every
 # page of what it shares with the others. Where that would change nothing that can be seen, the copy just leaves.
 #
-# Objects are found by the count of references to their package: each object holds one. Packages that have as many at the copy's end
-# as at its begin have no new objects; the others may have them, and then it matters whether there is a destructor. New packages with
-# destructors are the script's, whose text tells, or come with modules that were not there.
+# Objects are found by the count of references to their package: each object holds one. Packages that have as many references and
+# names at the copy's end as at its begin have no new objects and no new methods; of the others, and of packages that were not there,
+# it matters whether they have a destructor. However it was made, it is then in their symbol tables, or inherited.
 
-# Whether there may be copies that just leave; the packages of the warm interpreter; where their counts of references are in memory,
-# and what they were; destructors that do nothing; how many modules and libraries are loaded.
-our ($can_leave, %packages, @names, $references_at, $references, %harmless, $modules, $libraries);
-
-# What makes a package one with a destructor, in a text.
-our $MAKES_DESTRUCTORS = qr/DESTROY|AUTOLOAD|ISA\b|\*\s*\{|\b(?:parent|base)\b|\beval\b(?!\s*\{)/;
+# Whether there may be copies that just leave; the packages of the warm interpreter; where their counts of references and of names are
+# in memory, and what they were; destructors that do nothing; how many modules and libraries are loaded.
+our ($can_leave, %packages, @names, $references_at, $references, $sizes_at, $sizes, %harmless, $modules, $libraries);
 
 # Packages below this one, with their symbol tables.
 sub find_packages {
@@ -33,18 +30,24 @@ sub prepare_ending {
     @names = sort keys %packages;
     $modules = keys %INC;
     $libraries = @DynaLoader::dl_shared_objects;
-    $can_leave = has_plain_libraries() && has_plain_modules() && has_plain_objects();
+    $can_leave = has_plain_libraries() && has_plain_objects();
     $references_at = pack 'J*', map { $_ + 8 } @packages{@names};
-    $references = counts();
+    $references = references();
+    $sizes_at = pack 'J*', map { unpack('J', unpack 'P8', pack 'J', $_ + 0) + 16 } @packages{@names};
+    $sizes = sizes();
     # Another Perl might arrange them in another way.
     $can_leave &&= pack('L*', map { Internals::SvREFCNT(%$_) } @packages{@names}) eq $references;
+    $can_leave &&= pack('J*', map { scalar keys %$_ } @packages{@names}) eq $sizes;
     # The filter that goes before a script holds a handle, which is gone when it has done its work.
     my ($of_handles) = grep { $names[$_] eq 'IO::File' } 0 .. $#names;
     substr($references, 4 * $of_handles, 4) = pack 'L', unpack('L', substr $references, 4 * $of_handles, 4) - 1;
 }
 
 # How many references the packages have: numbers of four bytes, behind the pointers with which their symbol tables begin.
-sub counts { join '', unpack '(P4)*', $references_at }
+sub references { join '', unpack '(P4)*', $references_at }
+
+# How many names they have: numbers of eight bytes, behind two pointers, where those pointers lead to.
+sub sizes { join '', unpack '(P8)*', $sizes_at }
 
 # Whether no library that is loaded wants to do something at the end of the process, beyond what the interpreter does.
 sub has_plain_libraries {
@@ -56,21 +59,6 @@ sub has_plain_libraries {
         local $/;
         open my $handle, '<:raw', $file or return 0;
         return 0 if <$handle> =~ /atexit|atfork/;
-    }
-    return 1;
-}
-
-# Whether no module gives destructors to packages that it makes later. Those that are used for that by a script are named in it.
-sub has_plain_modules {
-    for my $name (grep { !m{^(?:parent|base|fields|lib|strict|warnings)\.pm$} } keys %INC) {
-        open my $handle, '<', $INC{$name} or return 0;
-        my $in_pod;
-        while (my $line = <$handle>) {
-            last if $line =~ /^__(?:END|DATA)__/;
-            $in_pod = $1 ne 'cut' if $line =~ /^=(\w+)/;
-            next if $in_pod || $line =~ /^\s*#|\bsub\s+(?:DESTROY|AUTOLOAD)\b/;
-            return 0 if $line =~ /::(?:DESTROY|AUTOLOAD|ISA)\b/ && $line !~ /[\@*\$&][\w:]+::(?:DESTROY|AUTOLOAD|ISA)\b/;
-        }
     }
     return 1;
 }
@@ -120,27 +108,56 @@ sub does_nothing {
     return 1;
 }
 
-# Packages that have more or fewer references than at the begin.
-sub changed_packages {
-    my $now = counts();
-    return if $now eq $references;
-    my @were = unpack 'L*', $references;
-    my @are = unpack 'L*', $now;
-    return @names[grep { $were[$_] != $are[$_] } 0 .. $#names];
+# Places of packages whose count differs.
+sub changed {
+    my ($were, $are, $format) = @_;
+    return if $were eq $are;
+    my @were = unpack $format, $were;
+    my @are = unpack $format, $are;
+    return grep { $were[$_] != $are[$_] } 0 .. $#names;
+}
+
+# Whether a package has a destructor that was not there at the begin, among those below this one that the warm interpreter has not.
+sub has_new_destructor {
+    my ($prefix, $stash, %above) = @_;
+    for my $key (keys %$stash) {
+        next if substr($key, -2) ne '::' || $key eq 'main::';
+        my $name = $prefix . substr $key, 0, -2;
+        next if $packages{$name};
+        return 1 if destructor($name);
+        my $inner = ref \$stash->{$key} eq 'GLOB' ? *{$stash->{$key}}{HASH} : undef;
+        # Another name of one that it lies in.
+        next if !$inner || $above{$inner + 0};
+        return 1 if has_new_destructor("${name}::", $inner, %above, $inner + 0 => 1);
+    }
+    return 0;
+}
+
+# Whether there may be an object whose destructor does something.
+sub may_have_destructors {
+    # One whose package has no place in the tables any more.
+    return 1 if index($text, 'DESTROY') >= 0 || index($text, 'AUTOLOAD') >= 0;
+    return 1 if destructor('main') || has_new_destructor('', \%main::);
+    my @with_objects = changed($references, references(), 'L*');
+    my @with_names = changed($sizes, sizes(), 'J*');
+    for my $name (@names[@with_objects]) {
+        # An open file, or a program to wait for.
+        return 1 if $name eq 'IO::File';
+    }
+    for my $name (@names[@with_objects, @with_names]) {
+        my $code = destructor($name);
+        return 1 if $code && !$harmless{$code + 0};
+    }
+    return scalar grep { has_new_destructor("$names[$_]::", $packages{$names[$_]}) } @with_names;
 }
 
 # Leaves, if that can't be told from an end by the book.
 sub leave_early {
     return if !$can_leave || $owner != syscall({{getpid}});
-    return if $modules != keys %INC || $libraries != @DynaLoader::dl_shared_objects || $text =~ $MAKES_DESTRUCTORS;
+    return if $modules != keys %INC || $libraries != @DynaLoader::dl_shared_objects;
     # Programs at the other end of a handle are waited for. waitid(2), of any child, WEXITED, WNOHANG and WNOWAIT.
     return if syscall({{waitid}}, 0, 0, $control, 0x01000005, 0) == 0;
-    for my $name (changed_packages()) {
-        # An open file, or a program to wait for.
-        return if $name eq 'IO::File';
-        my $code = destructor($name);
-        return if $code && !$harmless{$code + 0};
-    }
+    return if may_have_destructors();
     for my $handle (\*STDOUT, \*STDERR) {
         next if !defined *$handle{IO};
         return if tied *$handle || "@{[PerlIO::get_layers($handle)]}" !~ /^(?:unix perlio(?: utf8)?)?\z/;
