@@ -112,7 +112,7 @@ fn a_full_queue_is_503_with_retry_after() {
     let refused = refused.expect("a response");
     assert_eq!(refused.status, 503);
     assert!(refused.field("Retry-After").is_some());
-    forkhorn.wait_for_log("WARN*");
+    forkhorn.wait_for_log("WARN*requests wait for the application (--max-queue): answered 503");
     forkhorn.folder.write("go", "");
     for mut connection in waiting {
         assert_eq!(connection.read_response().text(), "waited\n");
@@ -128,11 +128,11 @@ fn error_pages_tell_nothing_about_the_machine() {
         let response = connection.read_response();
         assert!(response.status >= 400, "{target}: {}", response.status);
         let text = response.text();
-        assert!(!text.contains('/') || text.contains("</"), "{target}: {text}");
-        for word in ["fixtures", "python", "Traceback", ".py", ".rs"] {
-            assert!(!text.contains(word), "{target}: {text}");
+        // Neither a path, nor a program, nor what was asked for.
+        let told = text.replace("</", "<").replace("<!DOCTYPE html>", "");
+        for word in ["/", "fixtures", "python", "Traceback", ".py", ".rs", "cgi-bin", "missing", "fail", "%"]
+        {
+            assert!(!told.contains(word), "{target}, {word}: {text}");
         }
-        // Nothing of the request is echoed.
-        assert!(!text.contains("cgi-bin"), "{target}: {text}");
     }
 }

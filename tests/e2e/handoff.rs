@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::fastcgi::{Peer, Request};
 use crate::support::http::{Connection, request_bytes};
-use crate::support::process::{process, send_signal};
+use crate::support::process::{descriptor_count, process, send_signal};
 use crate::support::{Forkhorn, Running, wait_until};
 
 /// Tells its process; with a query, once the file of that name is there.
@@ -228,23 +228,29 @@ fn connections_of_a_worker_that_is_replaced_wait_for_the_next_one() {
 #[test]
 fn a_stop_closes_what_idles_and_answers_what_was_handed_over() {
     let mut forkhorn = started(2);
-    let mut all: Vec<Connection> = (0..5).map(|_| forkhorn.connect()).collect();
-    let mut workers = BTreeSet::new();
-    for (number, connection) in all.iter_mut().enumerate().take(2) {
-        workers.insert(pid(connection));
+    let mut kept: Vec<Connection> = (0..3).map(|_| forkhorn.connect()).collect();
+    let workers: BTreeSet<i32> = kept.iter_mut().map(pid).collect();
+    let mut busy: Vec<Connection> = (0..2).map(|_| forkhorn.connect()).collect();
+    let mut pids = BTreeSet::new();
+    for (number, connection) in busy.iter_mut().enumerate() {
+        pids.insert(pid(connection));
         occupy(&forkhorn, connection, &format!("go{number}"));
     }
-    // Both are busy; these were accepted by nobody, or wait in the queue.
-    assert!(!workers.is_empty());
-    forkhorn.folder.write("go0", "");
-    let _ = all[0].read_response();
-    all[0].send(request_bytes("GET", "/", &[], b""));
-    let answer = all[0].read_response();
-    assert_eq!(answer.status, 200);
+    // Both workers are busy by now; a connection that a worker has handed over, and none has taken, is with neither.
+    let all = || forkhorn.family().iter().map(|process| descriptor_count(process.pid)).sum::<usize>();
+    let before = all();
+    let waits = &mut kept[0];
+    waits.send(request_bytes("GET", "/", &[], b""));
+    wait_until("it lies in the queue", || all() < before);
     forkhorn.signal(Signal::SIGTERM);
-    assert!(all[0].is_closed());
-    forkhorn.folder.write("go1", "");
-    assert_eq!(all[1].read_response().status, 200);
-    assert!(all[1].is_closed());
+    forkhorn.wait_for_log("graceful stop");
+    assert!(kept[1].is_closed() && kept[2].is_closed(), "{workers:?}");
+    for go in ["go0", "go1"] {
+        forkhorn.folder.write(go, "");
+    }
+    for connection in busy.iter_mut().chain([&mut kept[0]]) {
+        assert_eq!(connection.read_response().status, 200, "{pids:?}");
+        assert!(connection.is_closed());
+    }
     assert_eq!(forkhorn.wait_exit().code(), Some(0));
 }

@@ -218,6 +218,11 @@ fn more_requests_at_once_than_allowed_are_refused_or_wait() {
     for id in 1..=2000 {
         peer.send_anyway(begin(id, RESPONDER, KEEP_CONN));
     }
+    // FCGI_OVERLOADED (§5.5); the first ones may still be completed.
+    let refused = peer.answer(2000);
+    assert_eq!((refused.complete, refused.protocol_status), (true, 2), "{refused:?}");
+    peer.send(&Request::new("GET", "/pid").keep().bytes()[begin(1, RESPONDER, KEEP_CONN).len()..]);
+    assert_eq!(peer.answer(1).response().status, 200);
     drop(peer);
     assert_eq!(forkhorn.fcgi(&Request::new("GET", "/pid")).response().status, 200);
 }

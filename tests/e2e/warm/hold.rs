@@ -22,7 +22,6 @@ fn serve(language: &str, scripts: &[(&str, String)], options: &[&str]) -> Runnin
     options.iter().fold(forkhorn, |forkhorn, option| forkhorn.arg(*option)).start()
 }
 
-/// The worker limits the processor time once it has heard that the script runs: waited for.
 /// The processor time is limited by the worker, once it has heard that the script runs: waited for.
 fn tell_limits(language: &str) -> String {
     match language {

@@ -37,32 +37,40 @@ fn a_copy_has_the_descriptors_of_a_classic_script() {
     }
 }
 
-/// Tries to open all that the interpreter has open, to write into it, and to end it.
-const HOSTILE: &str = "my $p = getppid; my @found;
-for my $n (map { m{(\\d+)$} } glob \"/proc/$p/fd/*\") {
-    next if (readlink \"/proc/$p/fd/$n\") !~ /^socket/;
-    push @found, $n if open my $f, '+<', \"/proc/$p/fd/$n\";
+/// Tries to take what its interpreter has open, as a debugger may (pidfd_open(2) and pidfd_getfd(2)), and to end it. What it
+/// takes of itself shows that this machine has the calls; before Linux 5.6 there is nothing to take with.
+const HOSTILE: &str = "for my $pid (getppid, $$) {
+    my $process = syscall 434, $pid, 0;
+    print join(' ', 'taken:', grep { syscall(438, $process, $_ + 0, 0) >= 0 } 0 .. 30), qq(\\n);
 }
-print 'opened: ', scalar @found, qq(\\n);
-kill 'KILL', $p if $ENV{QUERY_STRING};
+kill 'KILL', getppid if $ENV{QUERY_STRING};
 print qq(goes on\\n);";
 
 #[test]
-fn a_script_opens_no_socket_of_its_interpreter_and_to_end_it_harms_no_request() {
+fn a_script_takes_no_descriptor_of_its_interpreter_and_to_end_it_harms_no_request() {
     let forkhorn = Forkhorn::new()
         .script("hostile", perl_script(HOSTILE))
         .script("parent", parent("perl"))
         .cgi_folder()
-        .args(["--warm", "perl", "--warm-spares", "1"])
-        .start();
+        .args(["--warm", "perl", "--warm-spares", "1"]);
+    let forkhorn = unprivileged(forkhorn).start();
     let warm = warm_parent(&forkhorn, "parent");
-    assert_eq!(ask(&forkhorn, "hostile"), "opened: 0\ngoes on");
-    assert_eq!(ask(&forkhorn, "hostile?kill"), "opened: 0\ngoes on");
+    for query in ["", "?kill"] {
+        let said = ask(&forkhorn, &format!("hostile{query}"));
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!((lines[0], lines[2]), ("taken:", "goes on"), "{said}");
+        assert!(lines[1].starts_with("taken: 0 1 2") || lines[1] == "taken:", "{said}");
+    }
     wait_until("it is gone", || process(warm).is_none());
     for _ in 0..10 {
         ask(&forkhorn, "parent");
     }
     assert_ne!(warm_parent(&forkhorn, "parent"), warm);
+}
+
+/// Nothing is refused to root.
+fn unprivileged(forkhorn: Forkhorn) -> Forkhorn {
+    if geteuid().is_root() { forkhorn.args(["--user", "nobody"]) } else { forkhorn }
 }
 
 #[test]
@@ -75,9 +83,7 @@ fn no_script_reads_or_changes_the_memory_of_a_warm_perl() {
         .script("parent", parent("perl"))
         .cgi_folder()
         .args(["--warm", "perl", "--warm-spares", "1"]);
-    // Nothing is refused to root.
-    let forkhorn = if geteuid().is_root() { forkhorn.args(["--user", "nobody"]) } else { forkhorn };
-    let forkhorn = forkhorn.start();
+    let forkhorn = unprivileged(forkhorn).start();
     warm_parent(&forkhorn, "parent");
     for _ in 0..3 {
         assert_eq!(ask(&forkhorn, "memory"), "refused opened", "its interpreter's, its own");
@@ -86,10 +92,12 @@ fn no_script_reads_or_changes_the_memory_of_a_warm_perl() {
 
 #[test]
 fn a_script_that_says_what_only_the_driver_says_is_not_believed() {
-    // It has no channel to say it on, but the socket for reports of modules: that takes names and nothing else.
+    // It has no channel to say it on, but the socket for reports of modules: that takes names and nothing else, and the last
+    // of the four does name one.
     let script = perl_script(
         "socket my $s, 1, 2, 0 or die; my $to = pack 'S a*', 1, qq(\\0) . pack 'H*', $Forkhorn::Warm::setup{report};
-         for my $said (qq(started\\0001), qq(exit\\0001\\0000), qq(learned\\0000\\0../../etc/passwd\\0/etc/passwd), qq(learned\\0009\\0x.pm)) {
+         for my $said (qq(started\\0001), qq(exit\\0001\\0000), qq(learned\\0009\\0x.pm),
+             qq(learned\\0000\\0../../etc/passwd\\0/etc/passwd\\0Text/Wrap.pm)) {
              send $s, $said, 0x4040, $to or print qq(refused\\n);
          }
          print qq(said\\n);",
@@ -100,10 +108,13 @@ fn a_script_that_says_what_only_the_driver_says_is_not_believed() {
         .cgi_folder()
         .args(["--warm", "perl"])
         .start();
-    let warm = warm_parent(&forkhorn, "parent");
-    for _ in 0..5 {
+    warm_parent(&forkhorn, "parent");
+    wait_until("the one true name is learned", || {
         assert_eq!(ask(&forkhorn, "liar"), "said");
+        forkhorn.log().iter().any(|line| line.contains("modules loaded: Text/Wrap.pm"))
+    });
+    let log = forkhorn.log();
+    for lie in ["passwd", "x.pm", "nobody asked for", "not understood"] {
+        assert!(!log.iter().any(|line| line.contains(lie)), "{lie}");
     }
-    assert_eq!(ask(&forkhorn, "parent"), warm.to_string());
-    assert!(!forkhorn.log().iter().any(|line| line.contains("passwd")));
 }
