@@ -68,7 +68,7 @@ fn an_application_that_raises_after_bytes_were_sent_breaks_the_connection() {
     assert!(!response.complete, "{response:?}");
     let answer = forkhorn.fcgi(&Request::new("GET", "/fail_late").keep());
     assert!(!answer.complete || answer.app_status != 0, "{answer:?}");
-    forkhorn.wait_for_log("ERROR");
+    forkhorn.wait_for_log("ERROR*GET /fail_late*");
     forkhorn.wait_for_log("the secret of this late failure");
 }
 
@@ -79,7 +79,7 @@ fn a_request_over_its_time_is_504_with_the_stack_in_the_log() {
     let target = format!("/wait?at={}&until={}", forkhorn.folder.join("at").display(), never.display());
     assert_eq!(forkhorn.get(&target).status, 504);
     forkhorn.wait_for_log("touch_and_wait");
-    forkhorn.wait_for_log("ERROR");
+    forkhorn.wait_for_log("ERROR*GET /wait*over --timeout after 0.*");
     let answer = forkhorn.fcgi(&Request::new("GET", &target));
     assert_eq!(answer.response().status, 504);
     assert_eq!(forkhorn.get("/pid").status, 200);

@@ -140,8 +140,8 @@ fn a_spool_folder_that_can_not_be_written_costs_one_request() {
     let mut connection = forkhorn.connect();
     connection.send_anyway(request_bytes("POST", "/length", &[], &[b'x'; 5000]));
     let response = connection.read_response();
-    assert!([500, 503].contains(&response.status), "{}", response.status);
-    forkhorn.wait_for_log("ERROR*");
+    assert_eq!((response.status, response.field("Retry-After")), (503, Some("1")));
+    forkhorn.wait_for_log("ERROR*POST /length*can\'t be kept in --spool-dir*answered 503");
     assert_eq!(forkhorn.request("POST", "/length", &[], &[b'x'; 500]).json()["length"], 500);
 }
 

@@ -28,9 +28,6 @@ fn every_head_that_can_not_be_sent_is_refused_while_the_application_can_still_an
     let names = forkhorn.get("/names").text();
     assert!(names.lines().count() > 20, "{names}");
     for name in names.lines() {
-        let uncaught = forkhorn.get(&format!("/refused?what={name}"));
-        assert_eq!(uncaught.status, 500, "{name}");
-        assert!(uncaught.field("X-Injected").is_none() && uncaught.field("Set-Cookie").is_none(), "{name}");
         let caught = forkhorn.get(&format!("/refused_and_caught?what={name}"));
         assert_eq!(caught.status, 200, "{name}");
         assert!(caught.text().starts_with("refused by "), "{name}: {}", caught.text());
