@@ -57,6 +57,21 @@ pub(crate) fn unread_by_peer(socket: BorrowedFd<'_>) -> u64 {
     }
 }
 
+/// How many segments with bytes in them a TCP connection has sent (tcp(7)).
+#[cfg(test)]
+pub(crate) fn data_segments_sent(socket: BorrowedFd<'_>) -> u32 {
+    // SAFETY: all fields of tcp_info are integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the option is written to `info`, as far as `length` allows, which is its size.
+    let result = unsafe {
+        let place = (&raw mut info).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length)
+    };
+    assert_eq!(result, 0, "a TCP socket");
+    info.tcpi_data_segs_out
+}
+
 /// Whether the descriptors of the next message can be received: this process may have too many open, and those for which
 /// there is no room would be lost.
 pub(crate) fn has_room_for_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {

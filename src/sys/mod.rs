@@ -16,6 +16,8 @@ mod wait;
 
 pub(crate) use append::{MOST_RUNS, append_runs};
 pub(crate) use command::{as_identity, in_clean_state, with_clean_signals};
+#[cfg(test)]
+pub(crate) use descriptors::data_segments_sent;
 pub use descriptors::peek;
 pub(crate) use descriptors::{
     MAX_DESCRIPTORS, Received, close_inherited, copy_inherited, enlarge_table, has_room_for_descriptors,

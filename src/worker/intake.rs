@@ -216,7 +216,13 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use socket2::SockRef;
+
     use super::*;
+    use crate::worker::hand_off::tests::Parts;
+    use crate::worker::tests::until;
 
     fn ahead(run: u64, left: u64, then: Option<(usize, usize)>) -> BodyAhead {
         BodyAhead { id: RequestId(1), run, left, then }
@@ -266,5 +272,29 @@ mod tests {
         let all = [('r', 0, 3), ('b', 0, 8), ('r', 3, 2053), ('b', 8, 16), ('r', 2053, 4103), ('b', 16, 80)];
         assert_eq!(pieces(4103 + 80), all);
         assert_eq!(pieces(1 << 30), all, "no more than was asked for");
+    }
+
+    #[test]
+    fn the_kernel_is_asked_to_acknowledge_at_once_while_the_rest_of_a_request_is_missing() {
+        for (sent, is_asked) in [
+            ("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf!", true),
+            ("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789", false),
+        ] {
+            let mut parts = Parts::new(b"");
+            parts.client.write_all(sent.as_bytes()).expect("taken");
+            let is_quick = |parts: &Parts| {
+                let socket = parts.connection.socket().expect("open");
+                SockRef::from(socket).tcp_quickack().expect("TCP")
+            };
+            SockRef::from(parts.connection.socket().expect("open")).set_tcp_quickack(false).expect("TCP");
+            assert!(!parts.connection.asked_for_rest && !is_quick(&parts), "nothing has been read");
+            until(|| {
+                parts.connection.readable = true;
+                parts.connection.advance(&mut parts.core);
+                let has_come = !parts.core.ready.is_empty() || !parts.connection.flights.is_empty();
+                has_come.then_some(())
+            });
+            assert_eq!((parts.connection.asked_for_rest, is_quick(&parts)), (is_asked, is_asked), "{sent}");
+        }
     }
 }

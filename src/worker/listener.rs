@@ -1,5 +1,6 @@
 //! Step 1 of a request's way: accept, on sockets that all workers share.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -25,6 +26,12 @@ use super::state::Phase;
 
 /// After accept(2) failed for want of descriptors or memory: how long until the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// What the kernel takes, past what it can send at once, for a peer on this machine. It would send the rest as
+/// acknowledgements come: there, within the reader's system calls, so that the reader pays for it. And as the next piece
+/// then follows each acknowledgement immediately, the reader's kernel takes a few microseconds for the round trip, by
+/// which it measures how far to open its window: it stays at a fraction of an answer for as long as the connection lives.
+const MOST_UNSENT_BYTES: u32 = 128 * 1024;
 
 #[derive(Debug)]
 enum Acceptor {
@@ -148,19 +155,7 @@ impl Listeners {
     /// `None`: another worker was faster, the peer is not allowed, or there is no descriptor left.
     pub fn accept(&mut self, index: usize, core: &mut Core) -> Option<Accepted> {
         let listener = self.all.get(index)?;
-        let result = match &listener.acceptor {
-            Acceptor::Tcp(tcp) => tcp.accept().map(|(stream, peer)| {
-                let local = listener.local.or_else(|| stream.local_addr().ok());
-                if listener.local.is_none() && peer.ip().to_canonical().is_loopback() {
-                    send_without_pacing(&stream);
-                }
-                (Socket::Tcp(stream), Endpoint::new(Peer::Ip(peer), local))
-            }),
-            Acceptor::Unix(unix) => {
-                unix.accept().map(|(stream, _)| (Socket::Unix(stream), Endpoint::new(Peer::Unix, None)))
-            }
-        };
-        match result {
+        match listener.accept() {
             Ok((socket, endpoint)) => {
                 if listener.protocol == ListenerProtocol::FastCgi && !self.allows(&endpoint) {
                     log::warn!(
@@ -188,7 +183,7 @@ impl Listeners {
     }
 
     /// Neither accepts nor receives for a while, if the fault is this process's.
-    pub fn failed(&mut self, error: &std::io::Error, core: &mut Core) {
+    pub fn failed(&mut self, error: &io::Error, core: &mut Core) {
         if is_passing(error) {
             return;
         }
@@ -211,6 +206,21 @@ impl Listeners {
 }
 
 impl Listener {
+    fn accept(&self) -> io::Result<(Socket, Endpoint)> {
+        match &self.acceptor {
+            Acceptor::Tcp(tcp) => tcp.accept().map(|(stream, peer)| {
+                let local = self.local.or_else(|| stream.local_addr().ok());
+                if self.local.is_none() && peer.ip().to_canonical().is_loopback() {
+                    suit_to_this_machine(&stream);
+                }
+                (Socket::Tcp(stream), Endpoint::new(Peer::Ip(peer), local))
+            }),
+            Acceptor::Unix(unix) => {
+                unix.accept().map(|(stream, _)| (Socket::Unix(stream), Endpoint::new(Peer::Unix, None)))
+            }
+        }
+    }
+
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.acceptor {
             Acceptor::Tcp(tcp) => tcp.as_fd(),
@@ -233,17 +243,22 @@ fn listener(fd: OwnedFd, protocol: ListenerProtocol) -> Result<Listener, Startup
     }
     let local = tcp.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     if local.is_some_and(|local| local.ip().to_canonical().is_loopback()) {
-        send_without_pacing(&tcp);
+        suit_to_this_machine(&tcp);
     }
     Ok(Listener { acceptor: Acceptor::Tcp(TcpListener::from_std(tcp)), protocol, local })
 }
 
-/// Where the peer is on this machine, what is long is sent as fast as it is taken. BBR, which many systems use for all
-/// connections, paces it: by a timer for every segment, and at the rate of the slowest moment. Reno, which every kernel
-/// has, does not. The connections of a listener inherit it.
-fn send_without_pacing(socket: &impl AsFd) {
-    if let Err(error) = SockRef::from(socket).set_tcp_congestion(b"reno") {
+/// Where the peer is on this machine, what is long is sent as fast as it is taken, and from this processor. The
+/// connections of a listener inherit both.
+fn suit_to_this_machine(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // BBR, which many systems use for all connections, paces: by a timer for every segment, and at the rate of the slowest
+    // moment. Reno, which every kernel has, does not.
+    if let Err(error) = socket.set_tcp_congestion(b"reno") {
         log::debug!("the congestion control of connections on this machine stays as it is: {error}");
+    }
+    if let Err(error) = socket.set_tcp_notsent_lowat(MOST_UNSENT_BYTES) {
+        log::debug!("how much the kernel keeps for connections on this machine stays as it is: {error}");
     }
 }
 
@@ -252,16 +267,39 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::worker::tests::until;
+
+    /// A connection from this machine, as a worker gets it from a listener at `address`; and its other end.
+    fn accepted(address: &str, protocol: ListenerProtocol) -> (Socket, TcpStream) {
+        let socket = TcpListener::bind(address).expect("a free port");
+        socket.set_nonblocking(true).expect("a socket");
+        let port = socket.local_addr().expect("bound").port();
+        let listener = listener(OwnedFd::from(socket), protocol).expect("a listener");
+        let client = TcpStream::connect(("127.0.0.1", port)).expect("accepted");
+        let (socket, endpoint) = until(|| listener.accept().ok());
+        let local = endpoint.local.map(|local| (local.ip().to_canonical().to_string(), local.port()));
+        assert_eq!(local, Some(("127.0.0.1".to_owned(), port)));
+        (socket, client)
+    }
 
     #[test]
-    fn connections_from_this_machine_are_not_paced() {
-        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = socket.local_addr().expect("bound");
-        let _listener =
-            listener(OwnedFd::from(socket.try_clone().expect("a descriptor")), ListenerProtocol::Http);
-        let _client = TcpStream::connect(address).expect("accepted");
-        let (accepted, _) = socket.accept().expect("a connection");
-        let control = SockRef::from(&accepted).tcp_congestion().expect("TCP");
-        assert!(control.starts_with(b"reno"), "{}", String::from_utf8_lossy(&control));
+    fn connections_from_this_machine_are_not_paced_and_keep_little_in_the_kernel() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let (socket, _client) = accepted(address, ListenerProtocol::Http);
+            let socket = SockRef::from(&socket);
+            let control = socket.tcp_congestion().expect("TCP");
+            assert!(control.starts_with(b"reno"), "{address}: {}", String::from_utf8_lossy(&control));
+            assert_eq!(socket.tcp_notsent_lowat().expect("TCP"), MOST_UNSENT_BYTES, "{address}");
+        }
+    }
+
+    #[test]
+    fn accepted_connections_send_small_answers_without_delay() {
+        for protocol in [ListenerProtocol::Http, ListenerProtocol::FastCgi] {
+            for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+                let (socket, _client) = accepted(address, protocol);
+                assert!(SockRef::from(&socket).tcp_nodelay().expect("TCP"), "{address}, {protocol:?}");
+            }
+        }
     }
 }

@@ -211,6 +211,7 @@ impl AsFd for Socket {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream as Client};
+    use std::sync::Arc;
 
     use super::*;
     use crate::worker::tests::until;
@@ -238,5 +239,25 @@ mod tests {
         receive(&mut socket);
         socket.acknowledge();
         assert!(SockRef::from(&socket).tcp_quickack().expect("TCP"));
+    }
+
+    #[test]
+    fn a_file_leaves_in_one_segment_with_the_head_before_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut client = Client::connect(listener.local_addr().expect("bound")).expect("accepted");
+        let (stream, _) = listener.accept().expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_nonblocking(true).expect("a socket");
+        let mut socket = Socket::Tcp(TcpStream::from_std(stream));
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(b"content").expect("room");
+        let mut output = Output::default();
+        output.copy(b"head, ");
+        output.file(Arc::new(file), 0, 7);
+        assert_eq!(socket.write_output(&mut output).expect("taken"), Written::All);
+        let mut received = [0; 13];
+        client.read_exact(&mut received).expect("all of it");
+        assert_eq!(&received, b"head, content");
+        assert_eq!(sys::data_segments_sent(socket.as_fd()), 1);
     }
 }

@@ -20,6 +20,15 @@ fn port_0_becomes_a_real_one_that_accepts() {
 }
 
 #[test]
+fn connections_that_come_before_a_worker_is_there_send_without_delay_too() {
+    let socket = TcpListener::from(open_tcp("127.0.0.1:0".parse().expect("address"), &[], 16).expect("open"));
+    socket.set_nonblocking(false).expect("a socket");
+    let _client = TcpStream::connect(socket.local_addr().expect("bound")).expect("connected");
+    let (accepted, _) = socket.accept().expect("a connection");
+    assert!(accepted.nodelay().expect("TCP"));
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_what_to_do() {
     let other = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = other.local_addr().expect("address");

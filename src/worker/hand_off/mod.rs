@@ -10,7 +10,7 @@ mod arrival;
 mod departure;
 mod message;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::time::{Duration, Instant};
 

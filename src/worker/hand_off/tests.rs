@@ -495,17 +495,17 @@ fn a_queue_that_somebody_shut_down_leaves_requests_where_they_are() {
     assert_answer(&read_answer(&mut kept), 0, "/stays");
 }
 
-/// A worker's parts without its loop, and a connection on which a request is complete.
-struct Parts {
-    core: Core,
-    connection: Connection,
+/// A worker's parts without its loop, and a connection on which `bytes` have come.
+pub(in crate::worker) struct Parts {
+    pub core: Core,
+    pub connection: Connection,
     queue: HandOffQueue,
     _poll: mio::Poll,
-    _client: TcpStream,
+    pub client: TcpStream,
 }
 
 impl Parts {
-    fn new(bytes: &[u8]) -> Parts {
+    pub fn new(bytes: &[u8]) -> Parts {
         let queue = HandOffQueue::open().expect("a queue");
         let poll = mio::Poll::new().expect("a poll");
         let registry = poll.registry().try_clone().expect("a descriptor");
@@ -525,7 +525,7 @@ impl Parts {
         protocol.receive(bytes, core.now);
         let mut connection = Connection::new(key, socket, protocol, endpoint);
         connection.advance(&mut core);
-        Parts { core, connection, queue, _poll: poll, _client: client }
+        Parts { core, connection, queue, _poll: poll, client }
     }
 
     fn hand_over(&mut self) -> Departure {
