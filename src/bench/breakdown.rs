@@ -34,6 +34,11 @@ pub(crate) struct Breakdown {
 }
 
 impl Breakdown {
+    /// Each part is a difference between two runs: of a machine that does other things, some are nothing.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.parts.iter().any(|(_, time)| time.is_zero())
+    }
+
     pub(crate) fn total(&self) -> Duration {
         self.parts.iter().map(|(_, time)| time).sum()
     }

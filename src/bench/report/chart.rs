@@ -21,6 +21,8 @@ const LEGEND_ROW: f64 = 22.0;
 
 /// How many colours there are: `s0` to `s7`.
 const SERIES: usize = 8;
+/// How many kinds of dashes there are: `d0`, a line without gaps, to `d3`.
+const DASHES: usize = 4;
 
 /// One bar: its label, what is measured, the number of its colour.
 pub(super) struct Bar {
@@ -29,9 +31,11 @@ pub(super) struct Bar {
     pub(super) series: usize,
 }
 
-/// One line: its label, and a time for each percentile.
+/// One line: its label, the numbers of its colour and of its dashes, and a time for each percentile.
 pub(super) struct Line {
     pub(super) label: String,
+    pub(super) series: usize,
+    pub(super) dash: usize,
     pub(super) points: Vec<(&'static str, Duration)>,
 }
 
@@ -118,12 +122,20 @@ pub(super) fn lines(title: &str, lines: &[Line]) -> String {
             .map(|(index, (_, time))| (x(index), y(time.as_secs_f64())))
             .collect();
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let series = number % SERIES;
-        let _ = write!(out, r#"<polyline class="line l{series}" points="{}"/>"#, path.join(" "));
+        let (series, dash) = (line.series % SERIES, line.dash % DASHES);
+        let class = format!("line l{series} d{dash}");
+        let _ = write!(out, r#"<polyline class="{class}" points="{}"/>"#, path.join(" "));
         for (x, y) in points {
             let _ = write!(out, r#"<circle class="s{series}" cx="{x:.1}" cy="{y:.1}" r="3.5"/>"#);
         }
-        legend(&mut out, series, &line.label, left, bottom + 46.0 + LEGEND_ROW * number as f64);
+        let row = bottom + 46.0 + LEGEND_ROW * number as f64;
+        let (end, middle) = (left + 34.0, row - 4.0);
+        let _ = write!(
+            out,
+            r#"<polyline class="{class}" points="{left:.1},{middle:.1} {end:.1},{middle:.1}"/><text class="label" x="{:.1}" y="{row:.1}">{}</text>"#,
+            end + 8.0,
+            escape(&line.label)
+        );
     }
     close(out)
 }
@@ -225,6 +237,16 @@ mod tests {
             let (low, high) = decades(values.iter().copied());
             assert!((low / expected.0 - 1.0).abs() < 1e-9, "{values:?}: {low}");
             assert!((high / expected.1 - 1.0).abs() < 1e-9, "{values:?}: {high}");
+        }
+    }
+
+    #[test]
+    fn a_line_and_its_legend_have_one_colour_and_one_kind_of_dashes() {
+        let points = vec![("p50", Duration::from_millis(1)), ("max", Duration::from_millis(9))];
+        let line = |series, dash| Line { label: "way".to_owned(), series, dash, points: points.clone() };
+        let svg = lines("times", &[line(1, 0), line(1, 2), line(9, 5)]);
+        for (class, count) in [("line l1 d0", 2), ("line l1 d2", 2), ("line l1 d1", 2), ("s1", 6)] {
+            assert_eq!(svg.matches(&format!("class=\"{class}\"")).count(), count, "{class}: {svg}");
         }
     }
 

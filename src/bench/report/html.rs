@@ -105,20 +105,24 @@ impl Report {
         )
     }
 
-    /// The best of each way, in a sentence.
+    /// What each way gains, in a sentence.
     fn push_summary(&self, out: &mut String) {
         let ratios = self.outcomes.iter().filter_map(|outcome| Some((outcome, self.ratio(outcome)?)));
         let best = ratios.filter(|(outcome, _)| outcome.case.step != Some(BenchStep::Cgi));
         let mut sentences = Vec::new();
         for (outcome, ratio) in best {
             sentences.push(format!(
-                "{} answers {} times as many requests as classic CGI",
-                outcome.case.name(),
-                rate(ratio)
+                "{} times as many by {}",
+                rate(ratio),
+                outcome.case.name().replacen(": ", " of ", 1)
             ));
         }
         if !sentences.is_empty() {
-            let _ = writeln!(out, "<p>{}.</p>", escape(&sentences.join("; ")));
+            let _ = writeln!(
+                out,
+                "<p>Requests a second, beside classic CGI of the same: {}.</p>",
+                escape(&sentences.join(", "))
+            );
         }
     }
 
@@ -136,13 +140,22 @@ impl Report {
     }
 
     fn latencies(&self) -> String {
+        // The colour is that of the way, as in the bars above; the dashes tell what is answered.
+        let mut answered: Vec<&str> = Vec::new();
         let lines: Vec<Line> = self
             .outcomes
             .iter()
             .map(|outcome| {
+                let what = outcome.case.what.as_str();
+                let dash = answered.iter().position(|other| *other == what).unwrap_or_else(|| {
+                    answered.push(what);
+                    answered.len() - 1
+                });
                 let measured = outcome.fixed.as_ref().map_or(&outcome.closed, |(_, measured)| measured);
                 Line {
                     label: outcome.case.name(),
+                    series: step_colour(outcome),
+                    dash,
                     points: QUANTILES.map(|(name, quantile)| (name, measured.quantile(quantile))).to_vec(),
                 }
             })

@@ -60,6 +60,13 @@ impl Report {
         let interpreter = Config::interpreter(&options.interpreter).unwrap_or_else(|_| "python3".into());
         let machine = Machine::of(&interpreter);
         notes.extend(outcomes.iter().flat_map(|outcome| warnings(outcome, machine.cores)));
+        notes.extend(breakdowns.iter().filter(|breakdown| breakdown.is_doubtful()).map(|breakdown| {
+            format!(
+                "{}: its parts took longer one by one than together, so something else ran meanwhile: measure again on \
+                 a machine that is idle",
+                breakdown.name
+            )
+        }));
         let command: Vec<String> = std::env::args().collect();
         Report {
             machine,
@@ -104,7 +111,7 @@ impl Report {
         row.push(cpu_per_request(outcome).map(time).unwrap_or_default());
         row.push(outcome.usage.map(|usage| mebibytes(usage.memory_bytes)).unwrap_or_default());
         row.push(closed.errors.to_string());
-        row.push(self.ratio(outcome).map(|ratio| format!("{ratio:.1} x")).unwrap_or_default());
+        row.push(self.ratio(outcome).map(|ratio| format!("{} x", rate(ratio))).unwrap_or_default());
         row
     }
 
