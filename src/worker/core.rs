@@ -166,6 +166,12 @@ impl Core {
         self.pump.push_back(key);
     }
 
+    /// Its client has the whole response, and is gone: what it still does is its own affair, within its time.
+    pub fn release_script(&mut self, key: Key) {
+        self.scripts.release(key, self.now);
+        self.pump.push_back(key);
+    }
+
     /// A response head with buffers from an earlier one.
     pub fn take_head(&mut self) -> ResponseHead {
         self.spare_head.take().unwrap_or_default()

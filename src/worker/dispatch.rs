@@ -260,6 +260,8 @@ impl Connection {
         let Some(flight) = self.flight(id) else { return };
         flight.gone = true;
         match std::mem::replace(&mut flight.step, Step::Answered) {
+            // It has its whole answer, and web servers leave then. The script may still have something to do.
+            Step::Script(key) if !flight.is_head && flight.outgoing.is_full() => core.release_script(key),
             Step::Script(key) => core.cancel_script(key, "the client is gone"),
             Step::ScriptQueued(..) => {
                 core.board.count(Counter::LeftInQueue);

@@ -51,6 +51,13 @@ pub(crate) struct Outgoing {
     pub body_bytes: u64,
 }
 
+impl Outgoing {
+    /// As much of the body as was announced has come, or there is none.
+    pub fn is_full(&self) -> bool {
+        self.guard.as_ref().is_some_and(BodyGuard::is_full)
+    }
+}
+
 /// What only the access log wants to know.
 #[derive(Debug)]
 pub(crate) struct Told {

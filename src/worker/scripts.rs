@@ -200,6 +200,14 @@ impl Scripts {
         }
     }
 
+    /// Its response is complete before it has ended.
+    pub fn release(&mut self, key: Key, now: Instant) {
+        if let Some(entry) = self.running.get_mut(key) {
+            entry.owner = None;
+            entry.run.release(now);
+        }
+    }
+
     /// The worker ends: so do the process groups of its scripts, at once.
     pub fn end_all(&mut self, now: Instant) {
         for entry in self.running.values_mut() {

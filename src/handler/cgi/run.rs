@@ -325,6 +325,13 @@ impl ScriptRun {
         self.process.end(now);
     }
 
+    /// All of the response that is wanted has come: what the script writes further is lost, but it may go on. No event
+    /// comes.
+    pub fn release(&mut self, now: Instant) {
+        self.now = now;
+        self.finish_response(None);
+    }
+
     /// When [`on_deadline`](Self::on_deadline) wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let counts = self.process.is_running() && self.waits_since.is_none();

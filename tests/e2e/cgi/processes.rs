@@ -119,6 +119,37 @@ fn a_script_ends_when_its_client_has_gone() {
 }
 
 #[test]
+fn a_script_whose_client_has_left_with_the_whole_answer_may_finish() {
+    let head = "Content-Type: text/plain\\nContent-Length: 3";
+    let lines =
+        format!("printf '{head}\\n\\nok\\n'; until [ -e go ]; do sleep 0.01; done; echo finished >done");
+    let forkhorn = script(&lines).both().start();
+    let folder = forkhorn.folder.join("cgi-bin");
+    for by_fastcgi in [false, true] {
+        if by_fastcgi {
+            // As web servers do that keep no connections: what was announced has come, and nothing else is waited for.
+            let mut peer = forkhorn.peer();
+            peer.send(Request::new("GET", "/cgi-bin/x.sh").bytes());
+            while !peer.read_record().is_some_and(|record| record.content.ends_with(b"ok\n")) {}
+        } else {
+            let mut client: Connection = forkhorn.connect();
+            client.send(request_bytes("GET", "/cgi-bin/x.sh", &[], b""));
+            assert_eq!(client.read_response().text(), "ok\n");
+        }
+        // The worker has seen the end of that connection before it serves another one's request.
+        for _ in 0..3 {
+            assert_eq!(forkhorn.get("/cgi-bin/missing.sh").status, 404);
+        }
+        std::fs::write(folder.join("go"), "").expect("written");
+        wait_until("the script has finished", || folder.join("done").exists());
+        wait_for_no_scripts(&forkhorn);
+        std::fs::remove_file(folder.join("go")).expect("removed");
+        std::fs::remove_file(folder.join("done")).expect("removed");
+    }
+    assert!(!forkhorn.log().iter().any(|line| line.contains("told to end")), "{:?}", forkhorn.log());
+}
+
+#[test]
 fn a_script_that_has_followed_its_client_makes_room_before_its_children_have() {
     // Its child lives until its group is killed, a quarter of a second later, and looks for the next script meanwhile.
     let child = "trap '' TERM; touch \\$1.waits; until [ -e next ]; do sleep 0.01; done; touch met";
