@@ -6,12 +6,22 @@ use super::{StartupError, WarmConfig, WarmInterpreter, WarmLanguage};
 use crate::cli::CgiOptions;
 
 /// What `--warm` and its companions say.
-pub(super) fn resolve(options: &CgiOptions) -> Result<Option<WarmConfig>, StartupError> {
+pub(super) fn resolve(options: &CgiOptions, has_scripts: bool) -> Result<Option<WarmConfig>, StartupError> {
     let mut interpreters = Vec::new();
     for list in &options.warm {
         for item in list.split(',') {
             interpreters.push(interpreter(item)?);
         }
+    }
+    for interpreter in &interpreters {
+        if let Some(path) = &interpreter.path
+            && !path.is_file()
+        {
+            return Err(StartupError::usage(format!("--warm {}: there is no such file", path.display())));
+        }
+    }
+    if !interpreters.is_empty() && !has_scripts {
+        return Err(StartupError::usage("--warm: there is no --cgi whose scripts could be run so"));
     }
     // What names a path goes before what holds for all of the language.
     interpreters.sort_by_key(|entry: &WarmInterpreter| entry.path.is_none());
@@ -37,12 +47,23 @@ fn interpreter(item: &str) -> Result<WarmInterpreter, StartupError> {
     let language = [WarmLanguage::Python, WarmLanguage::Perl]
         .into_iter()
         .find(fits)
-        .ok_or_else(|| wrong("expected python, perl, or the whole path of such an interpreter"))?;
+        .ok_or_else(|| wrong(&unknown(name)))?;
     let modules = modules.split('+').filter(|module| !module.is_empty());
     let modules = modules.map(|module| {
         module_name(language, module).ok_or_else(|| wrong(&format!("'{module}' is not the name of a module")))
     });
     Ok(WarmInterpreter { language, path, modules: modules.collect::<Result<_, _>>()? })
+}
+
+/// What to write instead of `name`, which is neither a language nor the path of an interpreter.
+fn unknown(name: &str) -> String {
+    let languages = [WarmLanguage::Python, WarmLanguage::Perl].map(WarmLanguage::name);
+    match languages.iter().find(|language| name.starts_with(**language)) {
+        Some(language) => format!(
+            "write {language}, which holds for {name} too, or the whole path of the only interpreter that is meant"
+        ),
+        None => "expected python, perl, or the whole path of such an interpreter".to_owned(),
+    }
 }
 
 /// As the interpreter loads it: Perl's `CGI::Util` is the file `CGI/Util.pm`.
@@ -85,5 +106,20 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().starts_with(&format!("--warm {item}: ")), "{error}");
         }
+        let told = interpreter("python3").expect_err("refused").to_string();
+        assert!(told.contains("write python, which holds for python3 too"), "{told}");
+    }
+
+    #[test]
+    fn what_could_never_run_warm_is_refused_at_once() {
+        let resolve = |item: &str, has_scripts| {
+            let mut serve = crate::cli::Serve::default_for("a:b");
+            serve.cgi.warm = vec![item.to_owned()];
+            resolve(&serve.cgi, has_scripts).map(|config| config.is_some()).map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve("python,perl", true), Ok(true));
+        let missing = resolve("perl,/not/there/python3", true).expect_err("refused");
+        assert_eq!(missing, "--warm /not/there/python3: there is no such file");
+        assert!(resolve("perl", false).expect_err("refused").starts_with("--warm: there is no --cgi"));
     }
 }

@@ -88,7 +88,8 @@ fn a_module_that_does_more_than_to_be_there_is_not_loaded_early() {
     assert_eq!(forkhorn.get("/cgi-bin/x.py").text(), "1 harmless\n");
 }
 
-const MODULES: [(&str, &str, &str); 8] = [
+const MODULES: [(&str, &str, &str); 9] = [
+    ("failing_module", "import no_such_module\n", "can not be loaded by itself"),
     (
         "threading_module",
         "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",

@@ -69,11 +69,13 @@ def preload(store, names, channel):
             reasons.append("warns")
         if fixed_chance(store.modules):
             reasons.append("draws random numbers")
+        if not done:
+            # Unknown, or it has failed half way, which can't be taken back.
+            reasons.insert(0, "can not be loaded by itself")
         if reasons:
             channel.send(b"refused", name.encode(), reasons[0].encode())
             os._exit(0)
-        if done:
-            loaded.append(name)
+        loaded.append(name)
     sys.meta_path.remove(store)
     store.settle()
     return loaded
