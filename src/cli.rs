@@ -7,6 +7,8 @@ mod cgi;
 mod cgi_program;
 mod control;
 mod counts;
+pub(crate) mod mistakes;
+pub mod peers;
 
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroU32};

@@ -95,3 +95,29 @@ fn has_unsafe(text: &str) -> bool {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).any(|word| word == "unsafe")
 }
+
+#[test]
+fn options_of_other_servers_are_on_their_page_as_the_command_line_tells_them() {
+    let page = read(&root().join("docs/coming-from.md"));
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .collect();
+    let words = |text: &str| -> BTreeSet<String> {
+        let ends = |letter: char| !letter.is_alphanumeric() && letter != '-' && letter != '_';
+        text.split(ends).map(str::to_owned).collect()
+    };
+    for option in forkhorn::cli::peers::OPTIONS {
+        let ours: BTreeSet<String> =
+            words(option.here).into_iter().filter(|word| word.starts_with("--")).collect();
+        for name in option.names {
+            let told = rows.iter().filter(|(theirs, _)| words(theirs).contains(*name));
+            let told: Vec<BTreeSet<String>> = told.map(|(_, here)| words(here)).collect();
+            assert!(!told.is_empty(), "{name} of {} is on no row", option.peer);
+            assert!(
+                ours.is_empty() || told.iter().any(|told| ours.intersection(told).next().is_some()),
+                "{name}: the page says {told:?}, the command line {ours:?}"
+            );
+        }
+    }
+}

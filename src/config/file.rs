@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{AppSpec, StartupError};
-use crate::cli::{PoolSize, Surge};
+use crate::cli::{PoolSize, Surge, mistakes, peers};
 
 /// Longest file, in bytes: a longer one is something else.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -65,8 +65,9 @@ impl ConfigFile {
         keys.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in keys {
             let line = line_of(&text, key.span().start);
-            let entry =
-                file.entry(key.get_ref(), value, line, options).map_err(|why| file.wrong(line, &why))?;
+            let entry = file.entry(key.get_ref(), value, line, options).map_err(|wrong| {
+                file.wrong(wrong.offset.map_or(line, |offset| line_of(&text, offset)), &wrong.why)
+            })?;
             file.entries.push(entry);
         }
         Ok(file)
@@ -98,8 +99,16 @@ impl ConfigFile {
         value: &Spanned<DeValue<'_>>,
         line: usize,
         options: &Command,
-    ) -> Result<Entry, String> {
-        let option = find(key, options).ok_or_else(|| unknown(key, options))?;
+    ) -> Result<Entry, Wrong> {
+        let option = match find(key, options) {
+            Some(option) => option,
+            None if matches!(value.get_ref(), DeValue::Table(_)) && key != "pm" => {
+                return Err(
+                    format!("there are no sections: options stand side by side, without [{key}]").into()
+                );
+            }
+            None => return Err(unknown(key, options).into()),
+        };
         let base = self.path.parent().unwrap_or(Path::new("/"));
         let values = values(key, option, value.get_ref())?;
         let values: Vec<OsString> = values.iter().map(|value| rebase(option, value, base)).collect();
@@ -111,6 +120,20 @@ impl ConfigFile {
             None => "application".to_owned(),
         };
         Ok(Entry { id: option.get_id().to_string(), name, line, values })
+    }
+}
+
+/// What is wrong with a key.
+#[derive(Debug)]
+struct Wrong {
+    /// Where, if it is not the key itself.
+    offset: Option<usize>,
+    why: String,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Wrong { offset: None, why }
     }
 }
 
@@ -148,6 +171,9 @@ fn unknown(key: &str, options: &Command) -> String {
     if NOT_HERE.contains(&key) {
         return format!("'{key}' is for the command line only");
     }
+    if let Some(option) = peers::find(key) {
+        return format!("there is no option '{key}': {}", option.told(key));
+    }
     let wanted = key.trim_start_matches('-').replace('_', "-").to_lowercase();
     let closest = keys(options)
         .map(|(name, _)| (strsim::jaro_winkler(&wanted, name), name))
@@ -160,23 +186,41 @@ fn unknown(key: &str, options: &Command) -> String {
 }
 
 /// The words that the option would have on the command line, one for each of its values.
-fn values(key: &str, option: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+fn values(key: &str, option: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, Wrong> {
     let repeatable = matches!(option.get_action(), ArgAction::Append);
     match value {
         DeValue::Array(list) if repeatable => {
-            list.iter().map(|item| word(key, option, item.get_ref())).collect()
+            list.iter().map(|item| Ok(word(key, option, item.get_ref())?)).collect()
         }
-        DeValue::Array(_) => Err(format!("'{key}' takes one value, not a list")),
-        DeValue::Table(table) if repeatable && takes_pairs(option) => table
-            .iter()
-            .map(|(name, value)| Ok(format!("{}={}", name.get_ref(), word(key, option, value.get_ref())?)))
-            .collect(),
+        DeValue::Array(_) => Err(format!("'{key}' takes one value, not a list").into()),
+        DeValue::Table(table) if repeatable && takes_pairs(option) => {
+            table.iter().map(|(name, value)| pair(key, option, name, value.get_ref())).collect()
+        }
         DeValue::Table(_) => Err(match takes_pairs(option) {
             true => format!("'{key}' is not repeatable"),
             false => format!("'{key}' is not a section: options stand side by side, without [{key}]"),
-        }),
+        }
+        .into()),
         value => Ok(vec![word(key, option, value)?]),
     }
+}
+
+/// One line of a table. In TOML, all that follows `[cgi]` belongs to it, options that were meant to stand alone, too.
+fn pair(
+    key: &str,
+    option: &Arg,
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &DeValue<'_>,
+) -> Result<String, Wrong> {
+    let wrong = |why| Wrong { offset: Some(name.span().start), why };
+    let name = name.get_ref();
+    if value_name(option).starts_with("PREFIX") && !name.starts_with('/') {
+        return Err(wrong(format!(
+            "'{name}' stands below [{key}], and is no URL prefix: if it is an option, write it above [{key}]"
+        )));
+    }
+    let value = word(&format!("{key}.{name}"), option, value).map_err(wrong)?;
+    Ok(format!("{name}={value}"))
 }
 
 fn word(key: &str, option: &Arg, value: &DeValue<'_>) -> Result<String, String> {
@@ -297,9 +341,9 @@ fn check(option: &Arg, value: &OsString) -> Result<(), String> {
         }
         None => words.extend(["--".into(), value.clone()]),
     }
-    let alone = Command::new("forkhorn").disable_help_flag(true).arg(option.clone());
-    alone.try_get_matches_from(words).map(drop).map_err(|error| {
-        let text = error.to_string();
+    let mut alone = Command::new("forkhorn").disable_help_flag(true).arg(option.clone());
+    alone.try_get_matches_from_mut(words).map(drop).map_err(|error| {
+        let text = mistakes::explain(error, &mut alone).to_string();
         let lines = text.lines().take_while(|line| !line.starts_with("For more information"));
         let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
         lines.join(" ").trim_start_matches("error: ").to_owned()

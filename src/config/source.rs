@@ -8,7 +8,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use super::file::ConfigFile;
 use super::{Config, StartupError};
-use crate::cli::{Cli, Command, Serve};
+use crate::cli::{Cli, Command, Serve, mistakes};
 
 /// The command line that forkhorn was started with.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Source {
         let matches = command.try_get_matches_from_mut(&self.arguments);
         matches
             .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
-            .map_err(|error| SourceError::CommandLine(error.format(&mut command)))
+            .map_err(|error| SourceError::CommandLine(mistakes::explain(error, &mut command)))
     }
 }
 

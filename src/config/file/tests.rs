@@ -79,19 +79,29 @@ fn what_is_wrong_is_named_with_its_line() {
         ("app = 2001-02-03", "site.toml:1: 'app': expected a text in quotes, found the time 2001-02-03"),
         ("workers = [1, 2]", "site.toml:1: 'workers' takes one value, not a list"),
         ("http = [['a']]", "site.toml:1: 'http': expected a text in quotes, found a list"),
-        ("[limits]\nmax-body = 1", "site.toml:1: there is no option 'limits'"),
+        (
+            "[limits]\nmax-body = 1",
+            "site.toml:1: there are no sections: options stand side by side, without [limits]",
+        ),
+        (
+            "bind = ':80'",
+            "site.toml:1: there is no option 'bind': bind of Gunicorn is here: --http ADDR, or --fastcgi ADDR behind \
+             a web server",
+        ),
+        (
+            "[cgi]\n'/cgi-bin' = 'x'\n\nworkers = 4",
+            "site.toml:4: 'workers' stands below [cgi], and is no URL prefix: if it is an option, write it above [cgi]",
+        ),
+        ("[env]\nA = 'b'\nB = 4", "site.toml:3: 'env.B': expected a text in quotes, found the number 4"),
         (
             "[http]\na = 'b'",
             "site.toml:1: 'http' is not a section: options stand side by side, without [http]",
         ),
         ("app = \"a\\u0000b\"", "site.toml:1: 'app': the text holds a NUL"),
-        (
-            "threads = 0",
-            "site.toml:1: invalid value '0' for '--threads <COUNT>': number would be zero for non-zero type",
-        ),
+        ("threads = 0", "site.toml:1: invalid value '0' for '--threads <COUNT>': expected 1 or more"),
         (
             "threads = -3",
-            "site.toml:1: invalid value '-3' for '--threads <COUNT>': invalid digit found in string",
+            "site.toml:1: invalid value '-3' for '--threads <COUNT>': expected a whole number such as 30, without a unit",
         ),
         (
             "preload = 'maybe'",
