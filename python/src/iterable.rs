@@ -4,7 +4,7 @@
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
 
 use forkhorn::worker::Flow;
 
@@ -104,7 +104,7 @@ fn send_file(exchange: &Exchange, regular: RegularFile) -> PyResult<()> {
 /// Each block goes out before the next one is asked for.
 fn send_lazily(exchange: &Exchange, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
     let mut is_first = true;
-    for object in iterable.try_iter()? {
+    for object in blocks_of(iterable)? {
         let object = object?;
         let block = as_block(&object)?;
         if block.as_bytes().is_empty() {
@@ -125,6 +125,33 @@ fn send_lazily(exchange: &Exchange, iterable: &Bound<'_, PyAny>) -> PyResult<()>
             if response.is_head_sent() { response.finish() } else { response.finish_with(b"") }
         },
     )
+}
+
+/// Errors of what is no iterable of bytestrings at all say what to return instead: they are told without a line of the
+/// application, which has returned by then.
+fn blocks_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    let wrong = |what: &str, cure: &str| {
+        PyTypeError::new_err(format!(
+            "the application returned {what} instead of an iterable of bytestrings{cure}"
+        ))
+    };
+    if object.is_instance_of::<PyString>() {
+        return Err(wrong("a str", ": return [text.encode()]"));
+    }
+    if object.is_instance_of::<PyBytes>() {
+        return Err(wrong("bytes", ": return [body]"));
+    }
+    object.try_iter().map_err(|error| {
+        let py = object.py();
+        let kind = object.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        match error.is_instance_of::<PyTypeError>(py)
+            && !object.hasattr(intern!(py, "__iter__")).unwrap_or(true)
+        {
+            true if object.is_none() => wrong("None", ": is a return missing?"),
+            true => wrong(&format!("an object of {kind}"), ""),
+            false => error,
+        }
+    })
 }
 
 /// `len(iterable) == 1` says that the first block is the whole body.

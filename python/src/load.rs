@@ -203,9 +203,7 @@ fn import_advice(py: Python<'_>, spec: &AppSpec, error: &PyErr) -> String {
     if error.is_instance_of::<PyModuleNotFoundError>(py) {
         let missing: String = value.getattr("name").and_then(|name| name.extract()).unwrap_or_default();
         return match &spec.source {
-            AppSource::Module(name) if is_part_of(&missing, name) => {
-                "check the module's name, --chdir and --pythonpath".to_owned()
-            }
+            AppSource::Module(name) if is_part_of(&missing, name) => not_found_advice(py),
             _ => format!("is the virtual environment right (--virtualenv)?{}", whose(py)),
         };
     }
@@ -221,6 +219,12 @@ fn import_advice(py: Python<'_>, spec: &AppSpec, error: &PyErr) -> String {
         return "the user that workers run as must be able to read it (--user)".to_owned();
     }
     general_advice(py, error)
+}
+
+fn not_found_advice(py: Python<'_>) -> String {
+    let directory = py.import("os").and_then(|os| os.call_method0("getcwd"));
+    let searched = directory.map(|directory| format!("; it was looked for in {directory} first"));
+    format!("check the module's name, --chdir and --pythonpath{}", searched.unwrap_or_default())
 }
 
 /// The last line of a report is not enough where the message of the exception has several.
@@ -242,9 +246,23 @@ fn whose(py: Python<'_>) -> String {
 
 fn attribute_advice(module: &Bound<'_, PyAny>, name: &str) -> String {
     let exists = |other: &&&str| **other != name && module.hasattr(**other).unwrap_or(false);
-    match ["application", "app", "wsgi", "create_app", "make_app"].iter().find(exists) {
+    // Rather a name that begins in the same way: `app` where `ap` was written.
+    let alike = |other: &&&str| !name.is_empty() && other.starts_with(name);
+    let known = ["app", "application", "wsgi", "create_app", "make_app"];
+    match known.iter().filter(alike).find(exists).or_else(|| known.iter().find(exists)) {
         Some(factory @ (&"create_app" | &"make_app")) => format!("is it {factory}()?"),
         Some(other) => format!("is it {other}?"),
-        None => "what is the application called there? Write MODULE:NAME".to_owned(),
+        None => match submodule(module) {
+            Some(submodule) => format!("is it {submodule}?"),
+            None => "what is the application called there? Write MODULE:NAME".to_owned(),
+        },
     }
+}
+
+/// Django's `mysite` has its application in `mysite.wsgi`.
+fn submodule(package: &Bound<'_, PyAny>) -> Option<String> {
+    let file: PathBuf = package.getattr("__file__").ok()?.extract().ok()?;
+    let is_package = file.file_name()? == "__init__.py";
+    let name = package.getattr("__name__").ok()?;
+    (is_package && file.with_file_name("wsgi.py").is_file()).then(|| format!("{name}.wsgi"))
 }

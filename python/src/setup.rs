@@ -13,6 +13,7 @@ use crate::cpython::FREE_THREADED;
 pub fn prepare(py: Python<'_>, config: &Config) -> PyResult<()> {
     clear_main_module(py)?;
     py.import("sys")?.setattr("argv", ["forkhorn"])?;
+    buffer_lines(py)?;
     if let Some(umask) = config.processes.umask {
         py.import("os")?.call_method1("umask", (umask,))?;
     }
@@ -37,6 +38,16 @@ pub fn flush_streams(py: Python<'_>) -> PyResult<()> {
         // A stream may be None, or broken; there is nobody left to tell.
         let _ = sys.getattr(stream).and_then(|stream| stream.call_method0("flush"));
     }
+    Ok(())
+}
+
+/// What applications print is seen when it is printed: where standard output is no terminal, Python would keep it until
+/// there are eight kilobytes.
+fn buffer_lines(py: Python<'_>) -> PyResult<()> {
+    let options = PyDict::new(py);
+    options.set_item("line_buffering", true)?;
+    // None if it is closed.
+    let _ = py.import("sys")?.getattr("stdout")?.call_method("reconfigure", (), Some(&options));
     Ok(())
 }
 

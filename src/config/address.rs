@@ -36,18 +36,37 @@ impl Address {
                 _ => Err(wrong("the descriptor is not a number")),
             };
         }
+        let hinted = |why: &str| match meant(text) {
+            Some(meant) => wrong(&format!("{why}: is {meant} meant?")),
+            None => wrong(why),
+        };
         let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(wrong("expected HOST:PORT, unix:/path or fd:N"));
+            return Err(hinted("expected HOST:PORT, unix:/path or fd:N"));
         };
         if port.parse::<u16>().is_err() {
-            return Err(wrong("the port is not a number from 0 to 65535"));
+            return Err(hinted("the port is not a number from 0 to 65535"));
         }
         let host = if host.is_empty() || host == "*" { "0.0.0.0" } else { host };
         let mut found = format!("{host}:{port}")
             .to_socket_addrs()
-            .map_err(|error| wrong(&format!("the host can't be resolved: {error}")))?;
+            .map_err(|error| hinted(&format!("the host can't be resolved: {error}")))?;
         found.next().map(Address::Tcp).ok_or_else(|| wrong("the host has no address"))
     }
+}
+
+/// What an address in a form of other programs would be here.
+fn meant(text: &str) -> Option<String> {
+    let plain = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    let meant = match plain {
+        path if path.starts_with('/') => format!("unix:{path}"),
+        port if port.parse::<u16>().is_ok() => format!("127.0.0.1:{port}"),
+        host if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            format!("{host}:8000")
+        }
+        other => other.to_owned(),
+    };
+    let (_, port) = meant.rsplit_once(':')?;
+    (meant != text && (meant.starts_with("unix:") || port.parse::<u16>().is_ok())).then_some(meant)
 }
 
 impl fmt::Display for Address {
@@ -80,6 +99,26 @@ mod tests {
             let error = Address::parse("--http", text).expect_err(text);
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().starts_with(&format!("--http {text}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn forms_of_other_programs_are_told_how_to_be_written() {
+        for (text, meant) in [
+            ("8000", "127.0.0.1:8000"),
+            ("127.0.0.1", "127.0.0.1:8000"),
+            ("/run/x.sock", "unix:/run/x.sock"),
+            ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+            ("tcp://[::1]:9000", "[::1]:9000"),
+        ] {
+            let error = Address::parse("--http", text).err().map(|error| error.to_string());
+            // Some of these could be names of hosts, and are looked up.
+            let told = error.unwrap_or_default();
+            assert!(told.ends_with(&format!("is {meant} meant?")), "{text}: {told}");
+        }
+        for text in ["", "localhost:", "localhost", "127.0.0.1:x"] {
+            let told = Address::parse("--http", text).expect_err(text).to_string();
+            assert!(!told.contains("meant"), "{told}");
         }
     }
 }

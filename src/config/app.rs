@@ -46,6 +46,11 @@ impl AppSpec {
             Some(name) => (name, true),
             None => (callable, false),
         };
+        if callable.ends_with(')') && !factory {
+            return Err(wrong(
+                "a factory is called without arguments: write a function of your own that passes them",
+            ));
+        }
         if !callable.split('.').all(is_identifier) {
             return Err(wrong("what follows the colon must be a name, or a name and ()"));
         }

@@ -22,6 +22,7 @@ const DEFAULT_HTTP: &str = "127.0.0.1:8000";
 
 pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
     let (applications, mounts) = content(&serve)?;
+    let has_scripts = mounts.iter().any(|mount| matches!(mount.target, MountTarget::Cgi(_)));
     let python = match applications.is_empty() {
         true if !serve.python.warm_up.is_empty() => {
             return Err(StartupError::usage("--warm-up: there is no application that could answer"));
@@ -46,7 +47,7 @@ pub(super) fn resolve(serve: Serve) -> Result<Config, StartupError> {
         url_scheme: serve.listeners.url_scheme,
         processes: processes(serve.processes)?,
         cgi: CgiConfig {
-            warm: super::warm::resolve(&serve.cgi)?,
+            warm: super::warm::resolve(&serve.cgi, has_scripts)?,
             timeout: optional_seconds("--cgi-timeout", serve.cgi.cgi_timeout)?,
             max_scripts: serve.cgi.cgi_max_scripts.get() as usize,
             max_waiting: serve.cgi.cgi_queue as usize,

@@ -12,13 +12,17 @@ use crate::config::{AccessLogConfig, StartupError};
 /// `None` if there is no access log.
 pub(crate) fn open(config: &AccessLogConfig) -> Result<Option<OwnedFd>, StartupError> {
     let failed = |name: &str, error: io::Error| {
-        StartupError::other(format!("cannot open the access log {name}: {error}"))
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "its directory does not exist".to_owned(),
+            _ => error.to_string(),
+        };
+        StartupError::other(format!("--access-log {name}: it can't be opened: {why}"))
     };
     match config {
         AccessLogConfig::Off => Ok(None),
         AccessLogConfig::Stdout => {
             let copy = io::stdout().as_fd().try_clone_to_owned();
-            copy.map(Some).map_err(|error| failed("on standard output", error))
+            copy.map(Some).map_err(|error| failed("-", error))
         }
         AccessLogConfig::File(path) => {
             let open = || {

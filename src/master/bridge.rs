@@ -56,7 +56,8 @@ def bridge():
     except ImportError as error:
         if path:
             fail(str(error), "the bridge of forkhorn, %s, can't be loaded by %s" % (path, sys.executable))
-        fail(str(error), "the bridge of forkhorn, _forkhorn.abi3.so, is neither in %s nor in %s, nor one of the packages of %s"
+        fail("_forkhorn.abi3.so, which Python needs to run forkhorn's code, is missing (%s)" % error,
+             "it is neither in %s nor in %s, nor one of the packages of %s: scripts/build makes it, copy it to one of the two"
              % (beside, installed, sys.executable))
     finally:
         sys.path[:0] = first

@@ -36,8 +36,10 @@ pub fn check(config: &Config) -> Result<(), StartupError> {
     let mut wrong = Vec::new();
     for mount in &config.mounts {
         if let MountTarget::Cgi(directory) = &mount.target {
-            let found = scripts::look(directory);
-            well(&format!("{} scripts in {}", found.scripts, directory.display()));
+            let found = scripts::look(directory, config.cgi.search_path());
+            let scripts =
+                if found.scripts == 1 { "1 script".to_owned() } else { format!("{} scripts", found.scripts) };
+            well(&format!("{scripts} in {}", directory.display()));
             wrong.extend(found.wrong);
         }
     }

@@ -25,17 +25,14 @@ impl PidFile {
     /// # Errors
     /// Another process that lives is named in it; or it can't be written.
     pub(crate) fn create(path: &Path) -> Result<PidFile, StartupError> {
-        let failed = |error: &io::Error| {
-            StartupError::other(format!("cannot write the pid file {}: {error}", path.display()))
-        };
         if let Some(pid) = living_other(path) {
             return Err(StartupError::other(format!(
-                "the pid file {} names process {pid}, which is running: is forkhorn started twice? If that process is \
-                 another program, remove the file",
+                "--pid-file {}: it names process {pid}, which is running: is forkhorn started twice? If that process \
+                 is another program, remove the file",
                 path.display()
             )));
         }
-        let identity = write(path).map_err(|error| failed(&error))?;
+        let identity = write(path).map_err(|error| failed(path, &error))?;
         Ok(PidFile { path: path.to_owned(), identity })
     }
 }
@@ -43,9 +40,7 @@ impl PidFile {
 impl PidFile {
     /// Puts this process's id in the place of the old master's.
     pub(crate) fn take_over(path: &Path) -> Result<PidFile, StartupError> {
-        let identity = write(path).map_err(|error| {
-            StartupError::other(format!("cannot write the pid file {}: {error}", path.display()))
-        })?;
+        let identity = write(path).map_err(|error| failed(path, &error))?;
         Ok(PidFile { path: path.to_owned(), identity })
     }
 
@@ -66,6 +61,16 @@ impl Drop for PidFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn failed(path: &Path, error: &io::Error) -> StartupError {
+    // Of a file beside it, whose name is nobody's concern.
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "its directory does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "forkhorn may not write to its directory".to_owned(),
+        _ => error.to_string(),
+    };
+    StartupError::other(format!("--pid-file {}: {why}", path.display()))
 }
 
 fn write(path: &Path) -> io::Result<(u64, u64)> {
@@ -118,6 +123,14 @@ mod tests {
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().contains(&format!("process {parent}")), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("read"), parent.to_string());
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_written_is_told_with_its_option() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("missing/forkhorn.pid");
+        let error = PidFile::create(&path).expect_err("refused").to_string();
+        assert_eq!(error, format!("--pid-file {}: its directory does not exist", path.display()));
     }
 
     #[test]

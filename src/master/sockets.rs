@@ -134,8 +134,9 @@ fn open_one(
 ) -> Result<Listener, StartupError> {
     let (descriptor, bound, name) = match given {
         Address::Tcp(address) => {
-            let socket =
-                open_tcp(*address, all, config.backlog).map_err(|error| tcp_error(*address, &error))?;
+            let socket = open_tcp(*address, all, config.backlog).map_err(|error| {
+                own_conflict(*address, all, &error).unwrap_or_else(|| tcp_error(*address, &error))
+            })?;
             // Port 0 has become a real one.
             let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
             let bound = bound.map_or_else(|| given.clone(), Address::Tcp);
@@ -177,6 +178,23 @@ fn open_tcp(address: SocketAddr, all: &[Address], backlog: u32) -> io::Result<So
     socket.set_tcp_nodelay(true)?;
     socket.listen(backlog_of(backlog))?;
     Ok(socket)
+}
+
+/// The port is taken by another listener of the same configuration.
+fn own_conflict(address: SocketAddr, all: &[Address], error: &io::Error) -> Option<StartupError> {
+    let overlaps = |other: &&Address| match other {
+        Address::Tcp(other) => {
+            *other != address
+                && other.port() == address.port()
+                && (other.ip().is_unspecified() || address.ip().is_unspecified())
+        }
+        _ => false,
+    };
+    let other = all.iter().find(overlaps).filter(|_| error.raw_os_error() == Some(libc::EADDRINUSE))?;
+    Some(StartupError::usage(format!(
+        "cannot listen on {address} and on {other}: one of them has that port on every address, the other's included; \
+         name only that one"
+    )))
 }
 
 pub(crate) fn tcp_error(address: SocketAddr, error: &io::Error) -> StartupError {

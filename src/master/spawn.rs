@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::channel::Channel;
 use crate::config::{Identity, UPGRADE_VARIABLE};
@@ -62,9 +64,27 @@ impl ProcessCommand {
             sys::as_identity(&mut command, identity.clone());
         }
         // The handle is dropped without waiting: the loop reaps whatever ends.
-        let child = command.spawn()?;
+        let child = command.spawn().map_err(|error| self.explain(error))?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         Ok((pid, ours))
+    }
+}
+
+impl ProcessCommand {
+    /// The system tells of the program only, where it could not enter the directory.
+    fn explain(&self, error: io::Error) -> io::Error {
+        let directory = self.directory.as_deref().unwrap_or(Path::new("."));
+        match access(directory, AccessFlags::X_OK) {
+            Err(closed) => io::Error::new(
+                error.kind(),
+                format!(
+                    "its directory (--chdir) {} can't be entered: {}",
+                    directory.display(),
+                    closed.desc()
+                ),
+            ),
+            Ok(()) => error,
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Variables that would change what forkhorn does.
-const FOREIGN_VARIABLES: [&str; 14] = [
+const FOREIGN_VARIABLES: [&str; 15] = [
     "VIRTUAL_ENV",
     "FORKHORN_CONFIG",
     "FORKHORN_UPGRADE",
@@ -44,6 +44,7 @@ const FOREIGN_VARIABLES: [&str; 14] = [
     "PYTHONPATH",
     "PYTHONHOME",
     "PYTHONSTARTUP",
+    "PYTHONUNBUFFERED",
     "LISTEN_FDS",
     "LISTEN_PID",
 ];

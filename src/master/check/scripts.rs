@@ -1,10 +1,11 @@
 //! Scripts that could not be run, before somebody asks for them: the permission is missing, or the interpreter.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// As many files and directories are looked at.
 const MOST: usize = 10_000;
@@ -21,7 +22,8 @@ pub(super) struct Found {
 }
 
 /// Looks at all files below a directory. Links to directories are not followed: they may lead out, or round.
-pub(super) fn look(directory: &Path) -> Found {
+/// `search` is the PATH that scripts get.
+pub(super) fn look(directory: &Path, search: &OsStr) -> Found {
     let mut found = Found::default();
     let mut left = vec![directory.to_owned()];
     let mut seen = 0;
@@ -43,7 +45,7 @@ pub(super) fn look(directory: &Path) -> Found {
             }
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => left.push(entry.path()),
-                Ok(_) if entry.path().is_file() => one(&entry.path(), &mut found),
+                Ok(_) if entry.path().is_file() => one(&entry.path(), search, &mut found),
                 _ => {}
             }
         }
@@ -51,34 +53,84 @@ pub(super) fn look(directory: &Path) -> Found {
     found
 }
 
-fn one(path: &Path, found: &mut Found) {
+fn one(path: &Path, search: &OsStr, found: &mut Found) {
     let may_run = fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o111 != 0);
-    let interpreter = interpreter(path);
-    let wrong = match (&interpreter, may_run) {
+    let shown = path.display();
+    let wrong = match (First::of(path), may_run) {
+        (First::Line(_), false) => format!("it begins with #!, but may not be run; run: chmod +x {shown}"),
         // Data beside the scripts.
-        (None, false) => return,
-        (Some(_), false) => Some("it begins with #!, but may not be run (chmod +x)".to_owned()),
-        (Some(interpreter), true) if interpreter.as_os_str().as_bytes().ends_with(b"\r") => {
-            Some("its first line ends with a carriage return: save it with Unix line ends".to_owned())
+        (_, false) => return,
+        (First::Line(line), true) if line.ends_with(b"\r") => {
+            format!("its first line ends in CR LF, as Windows editors write; run: sed -i 's/\\r$//' {shown}")
         }
-        (Some(interpreter), true) if !interpreter.is_file() => {
-            Some(format!("there is no interpreter {}", interpreter.display()))
+        (First::Line(line), true) => match missing(&line, search) {
+            Some(wrong) => wrong,
+            None => return found.scripts += 1,
+        },
+        (First::ByteOrderMark, true) => {
+            "a byte order mark (EF BB BF) stands before #!; save it as UTF-8 without one".to_owned()
         }
-        _ => None,
+        (First::Text, true) if is_named_as_script(path) => {
+            "it does not begin with #! and the path of its interpreter, such as #!/usr/bin/env python3"
+                .to_owned()
+        }
+        (First::Text | First::Program, true) => return found.scripts += 1,
     };
-    match wrong {
-        None => found.scripts += 1,
-        Some(why) => found.wrong.push(format!("{}: {why}", path.display())),
+    found.wrong.push(format!("{shown}: {wrong}"));
+}
+
+/// What the kernel sees of a file first.
+enum First {
+    /// The line behind `#!`.
+    Line(Vec<u8>),
+    ByteOrderMark,
+    /// Neither, or nothing at all.
+    Text,
+    Program,
+}
+
+impl First {
+    fn of(path: &Path) -> First {
+        let mut begin = Vec::new();
+        if File::open(path).and_then(|file| file.take(LINE_BYTES).read_to_end(&mut begin)).is_err() {
+            return First::Program;
+        }
+        match begin.as_slice() {
+            [b'#', b'!', line @ ..] => {
+                First::Line(line.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
+            }
+            [0xef, 0xbb, 0xbf, b'#', b'!', ..] => First::ByteOrderMark,
+            text if text.iter().all(|byte| *byte >= b' ' || b"\t\r\n".contains(byte)) => First::Text,
+            _ => First::Program,
+        }
     }
 }
 
-/// The program of the `#!` line.
-fn interpreter(path: &Path) -> Option<PathBuf> {
-    let mut line = Vec::new();
-    File::open(path).ok()?.take(LINE_BYTES).read_to_end(&mut line).ok()?;
-    let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let word = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty())?;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(word)))
+/// Where a program is missing that the line names: the interpreter, or the one that env(1) is to find.
+fn missing(line: &[u8], search: &OsStr) -> Option<String> {
+    let mut words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
+    let interpreter = Path::new(OsStr::from_bytes(words.next()?));
+    if !interpreter.is_file() {
+        return Some(format!("there is no interpreter {}", interpreter.display()));
+    }
+    if interpreter.file_name() != Some(OsStr::new("env")) {
+        return None;
+    }
+    let name = OsStr::from_bytes(words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='))?);
+    match std::env::split_paths(search).any(|directory| directory.join(name).is_file()) {
+        true => None,
+        false => Some(format!(
+            "there is no {} in the PATH of scripts, {} (--cgi-env PATH=… sets another)",
+            name.display(),
+            search.display()
+        )),
+    }
+}
+
+/// By the names that people give to scripts: not every file that may be run is meant to be.
+fn is_named_as_script(path: &Path) -> bool {
+    let suffix = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    ["cgi", "py", "pl", "sh", "rb", "php", "lua", "tcl"].contains(&suffix)
 }
 
 #[cfg(test)]
@@ -100,12 +152,26 @@ mod tests {
         write("closed.sh", "#!/bin/sh\n", 0o644);
         write("inner/windows.sh", "#!/bin/sh\r\n", 0o755);
         write("lost.py", "#!/not/there/python\n", 0o755);
+        write("env.py", "#!/usr/bin/env -S sh -e\n", 0o755);
+        write("misspelt.py", "#!/usr/bin/env pyhton3\n", 0o755);
+        write("mark.py", "\u{feff}#!/bin/sh\n", 0o755);
+        write("bare.py", "print()\n", 0o755);
+        write("empty.cgi", "", 0o755);
+        write("README", "text that may be run", 0o755);
         std::os::unix::fs::symlink(".", dir.path().join("round")).expect("linked");
         std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).expect("linked");
-        let found = look(dir.path());
-        assert_eq!(found.scripts, 2);
-        assert_eq!(found.wrong.len(), 3, "{:?}", found.wrong);
-        for words in ["closed.sh: it begins with #!", "windows.sh: its first line", "lost.py: there is no"] {
+        let found = look(dir.path(), OsStr::new("/usr/bin:/bin"));
+        assert_eq!(found.scripts, 4, "{:?}", found.wrong);
+        assert_eq!(found.wrong.len(), 7, "{:?}", found.wrong);
+        for words in [
+            "closed.sh: it begins with #!",
+            "windows.sh: its first line",
+            "lost.py: there is no interpreter /not/there/python",
+            "misspelt.py: there is no pyhton3 in the PATH of scripts, /usr/bin:/bin",
+            "mark.py: a byte order mark",
+            "bare.py: it does not begin with #!",
+            "empty.cgi: it does not begin with #!",
+        ] {
             assert!(found.wrong.iter().any(|line| line.contains(words)), "{words}: {:?}", found.wrong);
         }
     }

@@ -43,6 +43,23 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
 }
 
 #[test]
+fn two_listeners_of_one_port_are_told_apart_from_a_port_that_others_have() {
+    let any: SocketAddr = "0.0.0.0:8000".parse().expect("address");
+    let one: SocketAddr = "127.0.0.1:8000".parse().expect("address");
+    let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
+    let both = [Address::Tcp(any), Address::Tcp(one)];
+    for address in [any, one] {
+        let error = own_conflict(address, &both, &taken).expect("the other one");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("0.0.0.0:8000") && error.to_string().contains("127.0.0.1:8000"));
+        assert!(own_conflict(address, &both[..1], &taken).is_none() || address == one);
+        assert!(own_conflict(address, &both, &io::Error::from_raw_os_error(libc::EACCES)).is_none());
+    }
+    let others = [Address::Tcp(one), Address::Tcp("0.0.0.0:8001".parse().expect("address"))];
+    assert!(own_conflict(one, &others, &taken).is_none());
+}
+
+#[test]
 fn a_socket_has_its_mode_and_is_removed_at_the_end() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("s");
@@ -102,7 +119,9 @@ fn what_is_no_socket_is_left_alone() {
     let _datagram = UnixDatagram::bind(&path).expect("bound");
     assert!(unix_at(&path).expect_err("datagrams").to_string().contains("seems to use it"));
     let error = unix_at(&dir.path().join("missing/s")).expect_err("no directory").to_string();
-    assert!(error.ends_with("its directory does not exist"), "{error}");
+    let told =
+        format!("its directory does not exist; run: mkdir -p {}", dir.path().join("missing").display());
+    assert!(error.ends_with(&told), "{error}");
 }
 
 #[test]

@@ -68,7 +68,10 @@ pub(crate) fn open(
     };
     open().map_err(|error: io::Error| {
         let hint = match error.raw_os_error() {
-            Some(libc::ENOENT) => "its directory does not exist".to_owned(),
+            Some(libc::ENOENT) => match path.parent() {
+                Some(parent) => format!("its directory does not exist; run: mkdir -p {}", parent.display()),
+                None => error.to_string(),
+            },
             Some(libc::EACCES) => format!("forkhorn may not write to its directory ({error})"),
             Some(libc::EADDRINUSE) => "another process has just taken the name".to_owned(),
             _ => error.to_string(),
@@ -106,13 +109,17 @@ fn hand_over(handle: &File, mode: u32, owner: Option<&Identity>) -> io::Result<(
 fn make_room(path: &Path) -> Result<(), String> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err("forkhorn may not enter its directory, or one above it".into());
+        }
         Err(error) => return Err(error.to_string()),
         Ok(found) => found,
     };
     if !found.file_type().is_socket() {
-        return Err(
-            "there is a file of that name which is not a socket: remove it, or name another path".into()
-        );
+        let kind = if found.is_dir() { "directory" } else { "file" };
+        return Err(format!(
+            "there is a {kind} of that name which is not a socket: remove it, or name another path"
+        ));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
         .map_err(|error| error.to_string())?;

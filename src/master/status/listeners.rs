@@ -34,10 +34,13 @@ pub(super) fn open(config: &Config) -> Result<Vec<StatusListener>, StartupError>
     let mut all = Vec::new();
     if let Some(address) = &config.status {
         let (descriptor, path) = match address {
-            Address::Tcp(address) => (sockets::open_plain_tcp(*address, BACKLOG)?, None),
+            Address::Tcp(address) => {
+                (sockets::open_plain_tcp(*address, BACKLOG).map_err(|error| of("--status", &error))?, None)
+            }
             Address::Unix(path) => {
                 let owner = config.processes.identity.as_ref();
-                let (descriptor, path) = sockets::open_unix(path, config.socket_mode, owner, BACKLOG)?;
+                let (descriptor, path) = sockets::open_unix(path, config.socket_mode, owner, BACKLOG)
+                    .map_err(|error| of("--status", &error))?;
                 (descriptor, Some(path))
             }
             Address::Fd(_) => return Err(StartupError::usage("--status takes no inherited descriptor")),
@@ -47,10 +50,16 @@ pub(super) fn open(config: &Config) -> Result<Vec<StatusListener>, StartupError>
         all.push(listener);
     }
     if let Some(path) = &config.control {
-        let (descriptor, path) = sockets::open_unix(path, CONTROL_MODE, None, BACKLOG)?;
+        let (descriptor, path) =
+            sockets::open_unix(path, CONTROL_MODE, None, BACKLOG).map_err(|error| of("--control", &error))?;
         all.push(StatusListener::new(descriptor, Access::Command, "the control socket", Some(path)));
     }
     Ok(all)
+}
+
+/// Which of the listeners it is about.
+fn of(option: &str, error: &StartupError) -> StartupError {
+    StartupError::other(format!("{option}: {error}"))
 }
 
 impl StatusListener {

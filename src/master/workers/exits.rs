@@ -192,10 +192,23 @@ fn first_failure(process: &Process, failure: &Failure, loads: bool) -> StartupEr
     };
     match loads && !not_started {
         true => StartupError::application(format!(
-            "cannot load the application: {} {failure} while it loaded",
-            process.name()
+            "cannot load the application: {} {failure} while it loaded{}",
+            process.name(),
+            if is_of_its_own(failure) {
+                ": the application has ended the process (os._exit), or what --python names is no Python"
+            } else {
+                ""
+            }
         )),
         false => StartupError::other(format!("cannot serve: {} {failure}", process.name())),
+    }
+}
+
+/// An exit status that is none of ours.
+fn is_of_its_own(failure: &Failure) -> bool {
+    match failure {
+        Failure::Ended(status) => status.code().is_some_and(|code| WorkerExit::from_code(code).is_none()),
+        Failure::NotStarted(_) | Failure::NotForked(_) => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The forms in which an application is named, and what is said where it can't be loaded.
 
+use crate::support::forkhorn::BINARY;
 use crate::support::{Forkhorn, python, wait_until};
 
 const MODULE: &str = "\
@@ -98,12 +99,19 @@ fn an_application_that_can_not_be_loaded_ends_the_start_with_3_and_says_why() {
         ("broken_syntax", "SyntaxError"),
         ("broken_import", "No module named 'not_installed'"),
         ("exits", "SystemExit"),
+        ("nowhere", "it was looked for in /"),
+        ("plain:ap", "is it app?"),
+        ("project", "is it project.wsgi?"),
     ] {
         for preload in ["auto", "never"] {
             let forkhorn = module().app(app).args(["--preload", preload]).workers(2).log_level("info");
             forkhorn.folder.write("modules/broken_syntax.py", "def application(:\n");
             forkhorn.folder.write("modules/broken_import.py", "import not_installed\n");
             forkhorn.folder.write("modules/exits.py", "import sys\nsys.exit(0)\n");
+            forkhorn.folder.write("modules/project/__init__.py", "");
+            forkhorn
+                .folder
+                .write("modules/project/wsgi.py", "def application(environ, start_response):\n    pass\n");
             let path = forkhorn.folder.join("modules");
             let (code, log) = forkhorn.arg("--pythonpath").arg(path).run_to_exit();
             assert_eq!(code, 3, "{app}, --preload {preload}: {log}");
@@ -116,6 +124,43 @@ fn an_application_that_can_not_be_loaded_ends_the_start_with_3_and_says_why() {
             assert!(log.matches("Traceback").count() <= 4, "{app}: {log}");
         }
     }
+}
+
+#[test]
+fn a_binary_that_was_copied_without_its_bridge_says_what_is_missing() {
+    let folder = crate::support::Folder::new();
+    let alone = folder.folder("bin").join("forkhorn");
+    if std::fs::hard_link(BINARY, &alone).is_err() {
+        std::fs::copy(BINARY, &alone).expect("copied");
+    }
+    let python = python::default_python();
+    let output = std::process::Command::new(&alone)
+        .args(["serve", "shop.wsgi", "--http", "127.0.0.1:0", "--python"])
+        .arg(python)
+        .env_remove("VIRTUAL_ENV")
+        .output()
+        .expect("forkhorn");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    let place = folder.path().canonicalize().expect("a path");
+    for words in ["_forkhorn.abi3.so, which Python needs", "copy it to one of the two"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(told.contains(&place.join("lib/forkhorn").display().to_string()), "{told}");
+}
+
+#[test]
+fn what_an_application_prints_is_seen_at_once() {
+    let forkhorn = module().app("printing");
+    forkhorn.folder.write(
+        "modules/printing.py",
+        "def application(environ, start_response):\n    print('seen at', environ['PATH_INFO'])\n    \
+         start_response('200 OK', [])\n    return [b'']\n",
+    );
+    let path = forkhorn.folder.join("modules");
+    let forkhorn = forkhorn.arg("--pythonpath").arg(path).start();
+    assert_eq!(forkhorn.get("/here").status, 200);
+    forkhorn.wait_for_log("seen at /here");
 }
 
 #[test]

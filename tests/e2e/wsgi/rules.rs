@@ -138,6 +138,14 @@ fn an_error_before_the_first_block_is_500_without_detail() {
         log.contains("Traceback (most recent call last)") && log.contains("rules.py"),
         "no traceback in the log"
     );
+    for told in [
+        "the application returned None instead of an iterable of bytestrings: is a return missing?",
+        "the application returned bytes instead of an iterable of bytestrings: return [body]",
+        "the application returned an object of int instead of an iterable of bytestrings",
+        "the application's iterable must yield bytestrings, not str",
+    ] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
 }
 
 #[test]

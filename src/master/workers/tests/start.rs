@@ -51,6 +51,11 @@ fn a_first_template_that_ends_while_it_loads_ends_forkhorn() {
              while it loaded",
         ),
         (
+            7 << 8,
+            "exit 3: cannot load the application: template generation 0 (pid 1001) exited with status 7 while it \
+             loaded: the application has ended the process (os._exit), or what --python names is no Python",
+        ),
+        (
             WorkerExit::NotStarted.code() << 8,
             "exit 1: cannot serve: template generation 0 (pid 1001) exited with status 82 (not started)",
         ),
