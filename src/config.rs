@@ -14,7 +14,7 @@ mod source;
 mod warm;
 mod warm_up;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,6 +134,16 @@ pub struct CgiConfig {
     pub limits: ScriptLimits,
     /// `None`: every script starts its interpreter anew.
     pub warm: Option<WarmConfig>,
+}
+
+impl CgiConfig {
+    const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+    /// The PATH that scripts get.
+    pub fn search_path(&self) -> &OsStr {
+        let given = self.env.iter().find(|(name, _)| name == "PATH");
+        given.map_or(OsStr::new(Self::DEFAULT_PATH), |(_, path)| path)
+    }
 }
 
 /// What each process of a script may use; `None`: what the worker itself may.

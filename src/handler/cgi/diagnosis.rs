@@ -67,13 +67,22 @@ pub(super) fn hint(
     }
     // env(1) and shells answer 126 and 127 where they can't run what they were told to.
     let unable = matches!(exit, Some(Exit::Status(126 | 127))) || has(b"\\r") || has(b"\r");
-    if unable
-        && let First::Interpreter(line) = first(script.path())
-        && line.ends_with(b"\r")
-    {
-        return Some(carriage_return(script.path(), &line));
+    if !unable {
+        return None;
     }
-    None
+    match first(script.path()) {
+        First::Interpreter(line) if line.ends_with(b"\r") => Some(carriage_return(script.path(), &line)),
+        First::Interpreter(line)
+            if interpreter(&line).ends_with(b"/env") && exit == Some(Exit::Status(127)) && has(b"env: ") =>
+        {
+            Some(
+                "the interpreter that its first line names is not in the PATH that scripts get: write its whole path \
+                 there, or set another PATH with --cgi-env PATH=…"
+                    .to_owned(),
+            )
+        }
+        _ => None,
+    }
 }
 
 /// The option whose limit has ended the script, as far as a signal or its own words tell.

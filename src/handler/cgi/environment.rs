@@ -11,9 +11,6 @@ use crate::config::{CgiConfig, is_plain};
 use crate::gateway::MetaVariables;
 use crate::protocol::parse_content_length;
 
-/// PATH of scripts, unless `--cgi-env PATH=…` names another.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
-
 /// The script's whole environment, as `NAME=value`. A value is data, whatever it begins with: bash takes functions only
 /// from variables whose names are refused here.
 pub fn environment(meta: &MetaVariables, cgi: &CgiConfig) -> Vec<CString> {
@@ -38,7 +35,7 @@ pub fn environment(meta: &MetaVariables, cgi: &CgiConfig) -> Vec<CString> {
         environment.push(name.as_bytes(), value.as_bytes());
     }
     if !cgi.env.iter().any(|(name, _): &(OsString, OsString)| name == OsStr::new("PATH")) {
-        environment.push(b"PATH", DEFAULT_PATH);
+        environment.push(b"PATH", cgi.search_path().as_bytes());
     }
     environment.variables
 }

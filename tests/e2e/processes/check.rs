@@ -29,7 +29,7 @@ fn what_would_come_up_is_well() {
         &format!("{taken} is "),
         "127.0.0.1:0 is free",
         "x.sock can be made",
-        "1 scripts in ",
+        "1 script in ",
         "the application can be loaded",
     ] {
         assert!(told.contains(line), "{line}: {told}");
