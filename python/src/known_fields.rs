@@ -40,11 +40,13 @@ impl KnownFields {
         name: &Bound<'_, PyString>,
         value: &Bound<'_, PyString>,
     ) {
-        let is_shared = cpython::references(tuple.as_unbound()) > OWN_REFERENCES;
+        if cpython::references(tuple.as_unbound()) <= OWN_REFERENCES {
+            return;
+        }
         let is_plain = tuple.is_exact_instance_of::<PyTuple>()
             && name.is_exact_instance_of::<PyString>()
             && value.is_exact_instance_of::<PyString>();
-        let (true, true, Ok(name), Ok(value)) = (is_shared, is_plain, name.to_str(), value.to_str()) else {
+        let (true, Ok(name), Ok(value)) = (is_plain, name.to_str(), value.to_str()) else {
             return;
         };
         if value.len() > MAX_VALUE_BYTES || !value.is_ascii() {

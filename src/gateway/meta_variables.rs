@@ -74,6 +74,13 @@ pub struct Origin {
     pub variables: usize,
 }
 
+impl Origin {
+    #[cfg(test)]
+    pub fn numbered(number: u64) -> Self {
+        Origin { number, variables: 0 }
+    }
+}
+
 const ABSENT: u32 = u32::MAX;
 
 impl Default for MetaVariables {

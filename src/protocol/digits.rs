@@ -7,13 +7,21 @@ pub(super) struct Digits {
 }
 
 impl Digits {
-    /// `base` is 10 or 16; 64 bits need up to 20 digits.
-    pub fn new(mut number: u64, base: u64) -> Digits {
+    pub fn decimal(number: u64) -> Digits {
+        Self::new::<10>(number)
+    }
+
+    pub fn hexadecimal(number: u64) -> Digits {
+        Self::new::<16>(number)
+    }
+
+    /// A division by a constant is a multiplication. 64 bits need up to 20 digits.
+    fn new<const BASE: u64>(mut number: u64) -> Digits {
         let mut digits = Digits { text: [b'0'; 20], start: 20 };
         for slot in digits.text.iter_mut().rev() {
-            *slot = b"0123456789abcdef"[(number % base) as usize];
+            *slot = b"0123456789abcdef"[(number % BASE) as usize];
             digits.start -= 1;
-            number /= base;
+            number /= BASE;
             if number == 0 {
                 break;
             }
@@ -33,8 +41,8 @@ mod tests {
     #[test]
     fn numbers_are_written_in_full() {
         for number in [0, 7, 10, 255, 4096, 1_000_000, u64::MAX] {
-            assert_eq!(Digits::new(number, 10).as_bytes(), number.to_string().as_bytes());
-            assert_eq!(Digits::new(number, 16).as_bytes(), format!("{number:x}").as_bytes());
+            assert_eq!(Digits::decimal(number).as_bytes(), number.to_string().as_bytes());
+            assert_eq!(Digits::hexadecimal(number).as_bytes(), format!("{number:x}").as_bytes());
         }
     }
 }

@@ -92,7 +92,7 @@ impl ResponseHead {
 
     /// Appends a field, checked; nothing is appended on error.
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidField> {
-        if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
+        if name == b"Content-Length" || name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
             return self.set_content_length(value);
         }
         if !is_token(name) {

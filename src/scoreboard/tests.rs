@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::gateway::{IdText, UniqueId};
+use crate::gateway::{IdText, Origin, UniqueId};
 use crate::sys::SharedWords;
 use std::os::fd::AsFd;
 
@@ -90,6 +90,35 @@ fn requests_are_shown_while_they_run_and_the_last_one_afterwards() {
     assert_eq!(view.last()[0].text, "GET /again");
     assert_eq!(view.last()[0].id, "0000000000004f0a");
     board.end(&mut again);
+}
+
+#[test]
+fn the_text_of_requests_that_come_again_is_that_of_the_last() {
+    let (view, mut board) = page(1, 0);
+    let (one, two) = (Some(Origin::numbered(1)), Some(Origin::numbered(2)));
+    for (index, (text, origin)) in [
+        ("GET /", one),
+        ("GET /", one),
+        ("GET /else", None),
+        ("POST /not-written", None),
+        ("GET /", one),
+        ("GET /longer", two),
+        ("GET /", one),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = IdText::Made(UniqueId::from_bits(index as u64 + 1));
+        let mut place = board.begin_again(Runner::Thread, Instant::now(), (text.as_bytes(), origin), id);
+        let running = view.running();
+        assert_eq!((running[0].text.as_str(), &running[0].id), (text, &id.to_string()), "{index}");
+        board.end(&mut place);
+    }
+    // It is not written a second time.
+    let id = IdText::Made(UniqueId::from_bits(9));
+    let mut place = board.begin_again(Runner::Thread, Instant::now(), (b"PUT /", one), id);
+    assert_eq!(view.running()[0].text, "GET /");
+    board.end(&mut place);
 }
 
 #[test]

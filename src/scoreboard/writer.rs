@@ -13,7 +13,7 @@ use super::{
     MAX_TEXT_BYTES, PLACE_WORDS, PLACES, POPULATION, Population, RUNNING, Runner, SERVING, STATE, TEXT,
     WORD_BYTES,
 };
-use crate::gateway::IdText;
+use crate::gateway::{IdText, Origin};
 use crate::sys::SharedWords;
 
 /// A worker's page. `&mut self` sees to it that there is one writer: adding is a load and a store then.
@@ -23,8 +23,12 @@ pub struct Scoreboard {
     layout: Layout,
     /// One bit for each place: taken.
     taken: u64,
+    /// What the text of each place comes from, if others may come from the same.
+    shown: [Option<Origin>; u64::BITS as usize],
     /// An instant, and what CLOCK_MONOTONIC said then, in microseconds.
     base: (Instant, u64),
+    /// The same for the last heartbeat: what begins in its turn begins then.
+    beat: (Instant, u64),
 }
 
 /// Where the page shows a request, if there was a place left. To be given back to [`Scoreboard::end`].
@@ -41,7 +45,8 @@ impl Scoreboard {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the scoreboard's page is too short"));
         }
         let micros = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_micros() as u64;
-        Ok(Scoreboard { words, layout, taken: 0, base: (Instant::now(), micros) })
+        let base = (Instant::now(), micros);
+        Ok(Scoreboard { words, layout, taken: 0, shown: [None; u64::BITS as usize], base, beat: base })
     }
 
     /// How many workers there are, as the master says.
@@ -52,7 +57,8 @@ impl Scoreboard {
     /// The loop has made a turn.
     #[inline]
     pub fn beat(&mut self, now: Instant) {
-        self.store(HEARTBEAT, self.micros(now));
+        self.beat = (now, self.micros(now));
+        self.store(HEARTBEAT, self.beat.1);
     }
 
     /// The worker accepts connections.
@@ -104,6 +110,18 @@ impl Scoreboard {
 
     /// Shows a request that is being answered from now on: its method and target, and its id.
     pub fn begin(&mut self, runner: Runner, now: Instant, text: &[u8], id: IdText<'_>) -> Place {
+        self.begin_again(runner, now, (text, None), id)
+    }
+
+    /// The same for a request whose method and target mostly stand there already: those of requests with the same origin
+    /// are the same.
+    pub fn begin_again(
+        &mut self,
+        runner: Runner,
+        now: Instant,
+        (text, origin): (&[u8], Option<Origin>),
+        id: IdText<'_>,
+    ) -> Place {
         let (threads, all) = (u32::from(self.layout.threads), self.layout.places() as u32);
         let (first, end) = match runner {
             Runner::Thread => (0, threads),
@@ -114,11 +132,15 @@ impl Scoreboard {
             return Place(None);
         }
         self.taken |= 1 << free;
-        let since = self.micros(now);
+        let since = if now == self.beat.0 { self.beat.1 } else { self.micros(now) };
         let text = text.get(..MAX_TEXT_BYTES).unwrap_or(text);
         let (marks, id) = match &id {
             IdText::Made(number) => (RUNNING | MADE_ID, &number.to_bits().to_ne_bytes()[..]),
             IdText::Taken(taken) => (RUNNING, taken.get(..MAX_ID_BYTES).unwrap_or(taken)),
+        };
+        let is_there = match self.shown.get_mut(free as usize) {
+            Some(shown) => std::mem::replace(shown, origin) == origin && origin.is_some(),
+            None => false,
         };
         if let Some(place) = self.place(free as usize) {
             let [sequence, began, lengths, words @ ..] = place else { return Place(None) };
@@ -128,7 +150,9 @@ impl Scoreboard {
             fence(Ordering::Release);
             began.store(since, Ordering::Relaxed);
             lengths.store(marks | text.len() as u64 | (id.len() as u64) << 16, Ordering::Relaxed);
-            write_bytes(words, text);
+            if !is_there {
+                write_bytes(words, text);
+            }
             write_bytes(words.get(MAX_TEXT_BYTES / WORD_BYTES..).unwrap_or_default(), id);
             sequence.store(number.wrapping_add(2), Ordering::Release);
         }

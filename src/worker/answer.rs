@@ -171,7 +171,8 @@ impl Connection {
 
     pub(super) fn forget_if_over(&mut self, id: RequestId, core: &mut Core) {
         if let Some(index) = self.flights.iter().position(|flight| flight.id == id && flight.is_over()) {
-            let mut flight = self.flights.swap_remove(index);
+            let is_kept = self.is_kept();
+            let Some(flight) = self.flights.get_mut(index) else { return };
             core.board.end(&mut flight.place);
             core.board.count(Counter::request(self.protocol.kind(), flight.by));
             core.board.count(Counter::response(flight.outgoing.status));
@@ -180,16 +181,21 @@ impl Connection {
                 && !request.meta.is_empty()
             {
                 let status = if flight.outgoing.status == 0 { CLIENT_GONE } else { flight.outgoing.status };
-                let (meta, is_kept) = (&request.meta, self.is_kept());
-                core.access_log.record(&Answer { flight: &flight, meta, id: request.id, status, is_kept });
+                let meta = &request.meta;
+                core.access_log.record(&Answer { flight, meta, id: request.id, status, is_kept });
             }
-            self.spare_what = flight.what;
-            if let Some(head) = flight.head {
+            self.spare_what = std::mem::take(&mut flight.what);
+            if let Some(head) = flight.head.take() {
                 self.protocol.recycle(head);
             }
             core.wear.count();
-            if let Some(request) = flight.request {
+            if let Some(request) = flight.request.take() {
                 core.recycle_request(request);
+            }
+            // Mostly the only one: it is dropped where it lies.
+            match index + 1 == self.flights.len() {
+                true => self.flights.truncate(index),
+                false => drop(self.flights.swap_remove(index)),
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::protocol::{Event, RequestId};
 use crate::scoreboard::Counter;
 
 use super::core::Core;
-use super::flight::{Flight, Step};
+use super::flight::{Flight, Step, What};
 use super::hand_off::Drain;
 use super::keyed::{Key, Source};
 use super::overload::HALF_CLOSED_GRACE;
@@ -44,7 +44,7 @@ pub(crate) struct Connection {
     /// Almost always at most one; FastCGI may interleave more.
     pub flights: Vec<Flight>,
     /// The buffer of [`Flight::what`], from the last request for the next.
-    pub spare_what: Vec<u8>,
+    pub spare_what: What,
     /// The note of [`Timers`](super::timers::Timers).
     pub timer: Option<Instant>,
     registered: bool,
@@ -80,7 +80,7 @@ impl Connection {
             protocol,
             endpoint,
             flights: Vec::new(),
-            spare_what: Vec::new(),
+            spare_what: What::default(),
             timer: None,
             registered: false,
             readable: true,
@@ -123,7 +123,7 @@ impl Connection {
         let mut has_read = false;
         for _ in 0..READS_PER_TURN {
             // A peer that sends requests and reads no answers waits until it has read some.
-            while self.backlog() < core.config.limits.max_output_bytes {
+            while self.protocol.may_have_event() && self.backlog() < core.config.limits.max_output_bytes {
                 match self.protocol.poll_event() {
                     Ok(Some(event)) => self.on_protocol_event(event, core),
                     Ok(None) => break,
@@ -144,6 +144,14 @@ impl Connection {
             has_read = true;
         }
         core.revisit.push_back(self.key);
+        self.settle(core)
+    }
+
+    /// As [`advance`](Self::advance), after a response: mostly nothing more has come yet, and only its end is left to see to.
+    pub fn after_response(&mut self, core: &mut Core) -> Fate {
+        if self.readable || self.protocol.may_have_event() || core.drain == Drain::HandOver {
+            return self.advance(core);
+        }
         self.settle(core)
     }
 
@@ -316,9 +324,13 @@ impl Connection {
     }
 
     pub fn arm(&mut self, core: &mut Core) {
+        let Some(deadline) = self.deadline(core) else { return };
+        if self.timer.is_some_and(|at| at <= deadline) {
+            return;
+        }
         // Never in the present turn: a deadline that its owner fails to clear must not hold the loop.
-        let deadline = self.deadline(core).map(|deadline| deadline.max(core.now + SHORTEST_TIMER));
-        core.timers.arm(Timed::Connection(self.key), deadline, &mut self.timer);
+        let deadline = deadline.max(core.now + SHORTEST_TIMER);
+        core.timers.arm(Timed::Connection(self.key), Some(deadline), &mut self.timer);
     }
 
     fn deadline(&self, core: &Core) -> Option<Instant> {
@@ -327,13 +339,17 @@ impl Connection {
             SocketState::Open => self.protocol.deadline(),
             SocketState::Lingering(since) => return Some(since + LINGER),
         };
-        let of_write = self.slow_reader.and_then(|reader| reader.look_at(&core.config.limits));
         let of_applications = self.overdue_at(core);
+        let first = earlier(of_socket, of_applications);
+        if self.slow_reader.is_none() && self.half_closed_since.is_none() {
+            return first;
+        }
+        let of_write = self.slow_reader.and_then(|reader| reader.look_at(&core.config.limits));
         let of_half_close = self
             .half_closed_since
             .filter(|_| !self.flights.is_empty())
             .map(|since| since + HALF_CLOSED_GRACE);
-        [of_socket, of_write, of_applications, of_half_close].into_iter().flatten().min()
+        earlier(first, earlier(of_write, of_half_close))
     }
 
     /// The note in [`Connection::timer`] has been cleared by the caller.
@@ -403,6 +419,11 @@ impl Connection {
         self.socket.as_ref()
     }
 
+    /// The poll tells what happens to it.
+    pub fn is_watched(&self) -> bool {
+        self.registered
+    }
+
     /// Another process has the socket now: it is closed here, but not shut down.
     pub fn forget_socket(&mut self, core: &mut Core) {
         let Some(mut socket) = self.socket.take() else { return };
@@ -424,5 +445,13 @@ impl Connection {
 
     pub fn flight(&mut self, id: RequestId) -> Option<&mut Flight> {
         self.flights.iter_mut().find(|flight| flight.id == id)
+    }
+}
+
+/// The first of both, as far as there are any. Asked for with each request, where an iterator over them costs more.
+pub(super) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::Registry;
 
@@ -33,6 +33,9 @@ const READ_BYTES: usize = 128 * 1024;
 /// Requests whose buffers are kept for the next ones.
 const SPARE_REQUESTS: usize = 64;
 
+/// The second of the Date field is looked at so often at most.
+const DATE_LASTS: Duration = Duration::from_millis(250);
+
 pub(crate) struct Core {
     pub config: Arc<Config>,
     pub limits: Arc<Limits>,
@@ -58,15 +61,16 @@ pub(crate) struct Core {
     pub read_buffer: Box<[u8]>,
     /// When this turn of the loop began.
     pub now: Instant,
-    /// When somebody has last looked for events.
-    pub looked_at: Instant,
+    /// When somebody should look for events again, however much there is to do.
+    pub look_at: Instant,
     pub drain: Drain,
     pub hand_off: HandOff,
     pub wear: Wear,
     /// What the master reads along.
     pub board: Scoreboard,
     date: DateCache,
-    date_at: Instant,
+    /// Then the clock is asked again.
+    date_until: Instant,
     // Boxes travel from here to flights and jobs and back: moving one moves a pointer.
     #[expect(clippy::vec_box, reason = "see above")]
     spare_requests: Vec<Box<Request>>,
@@ -105,13 +109,13 @@ impl Core {
             room: Room::default(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             now,
-            looked_at: now,
+            look_at: now,
             drain: Drain::No,
             hand_off: HandOff::new(queue),
             wear,
             board,
             date: DateCache::new(SystemTime::now()),
-            date_at: now,
+            date_until: now,
             spare_requests: Vec::new(),
             spare_head: None,
         }
@@ -125,8 +129,8 @@ impl Core {
 
     /// The Date field's value, at most a second old.
     pub fn date(&mut self) -> &[u8; http1::DATE_BYTES] {
-        if self.now.duration_since(self.date_at).as_millis() >= 250 {
-            self.date_at = self.now;
+        if self.now >= self.date_until {
+            self.date_until = self.now + DATE_LASTS;
             return self.date.at(SystemTime::now());
         }
         self.date.last()

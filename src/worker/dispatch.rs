@@ -14,7 +14,7 @@ use crate::scoreboard::{Answerer, Counter, Runner};
 use super::body::BodyBuffer;
 use super::connection::Connection;
 use super::core::Core;
-use super::flight::{Asked, Awaiting, Flight, Input, Job, Step, describe, write_name};
+use super::flight::{Asked, Awaiting, Flight, Input, Job, Step, describe};
 
 /// Local redirects of one request (RFC 3875 §6.2.2 leaves the number to us): Apache's limit.
 const MOST_REDIRECTS: u8 = 10;
@@ -153,11 +153,11 @@ impl Connection {
             Ok(key) => {
                 flight.step = Step::Script(key);
                 flight.told.started = Some(core.now);
-                flight.what.clear();
-                write_name(request, &mut flight.what);
+                flight.what.tell(request);
                 core.board.count(Counter::ScriptsStarted);
                 core.board.end(&mut flight.place);
-                flight.place = core.board.begin(Runner::Script, core.now, &flight.what, request.id_text());
+                flight.place =
+                    core.board.begin(Runner::Script, core.now, &flight.what.text, request.id_text());
                 core.scripts.feed(key, body.finish());
                 if input == Input::Ended {
                     core.scripts.finish_input(key);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::gateway::{BodyGuard, IdText, KnownName, Request, UniqueId};
+use crate::gateway::{BodyGuard, IdText, KnownName, Origin, Request, UniqueId};
 use crate::handler::cgi::Script;
 use crate::printable::printable;
 use crate::protocol::{RequestHead, RequestId};
@@ -124,7 +124,7 @@ pub(crate) struct Flight {
     /// The log has named it as slow, or as ended.
     pub is_told_slow: bool,
     /// Method and target, while an application thread has the request.
-    pub what: Vec<u8>,
+    pub what: What,
     /// That of the request.
     pub unique_id: UniqueId,
     /// The front's id, if one was taken, while an application thread has the request.
@@ -159,7 +159,7 @@ impl Flight {
             waits_since: None,
             waited: Duration::ZERO,
             is_told_slow: false,
-            what: Vec::new(),
+            what: What::default(),
             gone: false,
             redirects: 0,
             head: None,
@@ -174,7 +174,7 @@ impl Flight {
     pub fn description(&self) -> String {
         match &self.request {
             Some(request) => describe(request),
-            None => printable(&self.what, usize::MAX),
+            None => printable(&self.what.text, usize::MAX),
         }
     }
 
@@ -187,11 +187,10 @@ impl Flight {
         }
     }
 
-    /// The request goes to an application thread; `what` is a buffer to use.
-    pub fn hand_out(&mut self, request: &Request, mut what: Vec<u8>, now: Instant) {
-        what.clear();
-        write_name(request, &mut what);
+    /// The request goes to an application thread; `what` is that of an earlier one, to use again.
+    pub fn hand_out(&mut self, request: &Request, what: What, now: Instant) {
         self.what = what;
+        self.what.tell(request);
         if let IdText::Taken(taken) = request.id_text() {
             self.taken_id = taken.to_vec();
         }
@@ -241,6 +240,25 @@ impl Flight {
     }
 }
 
+/// Method and target of a request.
+#[derive(Debug, Default)]
+pub(crate) struct What {
+    pub text: Vec<u8>,
+    /// Those of all requests of this origin.
+    pub of: Option<Origin>,
+}
+
+impl What {
+    pub fn tell(&mut self, request: &Request) {
+        let of = request.meta.origin();
+        if of.is_none() || of != self.of {
+            self.text.clear();
+            write_name(request, &mut self.text);
+            self.of = of;
+        }
+    }
+}
+
 /// A complete request for an application thread.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -264,7 +282,7 @@ pub(crate) fn describe(request: &Request) -> String {
 }
 
 /// Method and target, as they came.
-pub(crate) fn write_name(request: &Request, what: &mut Vec<u8>) {
+fn write_name(request: &Request, what: &mut Vec<u8>) {
     const MOST_BYTES: usize = 256;
     what.extend_from_slice(request.meta.known(KnownName::RequestMethod).unwrap_or_default());
     what.push(b' ');

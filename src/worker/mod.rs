@@ -78,6 +78,9 @@ const EVENTS: usize = 256;
 /// The table of descriptors is made this large at the start: 8 bytes for each. One with more enlarges it when it has to.
 const MOST_DESCRIPTORS: u64 = 8192;
 
+/// Time for which an application thread goes from request to request without a look for events.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
 /// Who holds it waits for events and handles them.
 struct Driver {
     poll: Poll,
@@ -344,7 +347,7 @@ impl Shared {
         driver.poll.poll(&mut driver.events, limit)?;
         let mut state = self.lock();
         state.core.begin_turn();
-        state.core.looked_at = state.core.now;
+        state.core.look_at = state.core.now + LOOK_AFTER;
         for event in &driver.events {
             state.on_event(event);
         }
@@ -381,7 +384,7 @@ impl Shared {
                 core.revisit.push_back(connection.key);
                 return connection.settle(core);
             }
-            connection.advance(core)
+            connection.after_response(core)
         });
         state.running = state.running.saturating_sub(1);
         state.show_load();

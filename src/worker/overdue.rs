@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::connection::Connection;
+use super::connection::{Connection, earlier};
 use super::core::Core;
 use super::flight::Flight;
 use super::state::State;
@@ -108,11 +108,10 @@ impl Connection {
     /// When [`see_to_overdue`](Self::see_to_overdue) has something to do.
     pub(super) fn overdue_at(&self, core: &Core) -> Option<Instant> {
         let processes = &core.config.processes;
-        let due = |flight: &Flight| {
-            let (timeout, slow) = (processes.timeout, processes.slow_request);
-            [flight.overdue_at(timeout), flight.slow_at(slow)].into_iter().flatten().min()
-        };
-        self.flights.iter().filter_map(due).min()
+        let (timeout, slow) = (processes.timeout, processes.slow_request);
+        let both = earlier(timeout, slow);
+        let due = |flight: &Flight| flight.overdue_at(if flight.is_told_slow { timeout } else { both });
+        self.flights.iter().fold(None, |first, flight| earlier(first, due(flight)))
     }
 }
 

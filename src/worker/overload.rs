@@ -104,7 +104,12 @@ impl State {
             return None;
         }
         let now = self.core.now;
-        if self.connections.get_mut(job.connection)?.client_has_left(job.id, now) {
+        let connection = self.connections.get_mut(job.connection)?;
+        // A look for events that was just taken has told of every connection that is watched.
+        let would_know = now < self.core.look_at && connection.is_watched();
+        if (!would_know || connection.half_closed_since().is_some())
+            && connection.client_has_left(job.id, now)
+        {
             self.drop_job(job, Dropped::ClientGone);
             return None;
         }

@@ -73,6 +73,14 @@ impl Protocol {
         either!(self, connection => connection.poll_event())
     }
 
+    /// False: [`poll_event`](Self::poll_event) would give `None`, and need not be called.
+    pub fn may_have_event(&self) -> bool {
+        match self {
+            Protocol::Http(connection) => connection.may_have_event(),
+            Protocol::FastCgi(_) => true,
+        }
+    }
+
     pub fn send(&mut self, id: RequestId, part: ResponsePart<'_>, now: Instant) {
         either!(self, connection => connection.send(id, part, now))
     }

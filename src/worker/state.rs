@@ -28,9 +28,6 @@ use super::timers::Timed;
 /// So many bytes of a script's response are looked at before any of them is sent: what a pipe holds.
 const MOST_HELD: usize = 64 * 1024;
 
-/// Time for which an application thread goes from request to request without a look for events.
-const LOOK_AFTER: Duration = Duration::from_millis(1);
-
 /// How far the worker is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -399,7 +396,8 @@ impl State {
             let what = std::mem::take(&mut connection.spare_what);
             let Some(flight) = connection.flight(job.id) else { continue };
             flight.hand_out(&job.request, what, now);
-            flight.place = self.core.board.begin(Runner::Thread, now, &flight.what, job.request.id_text());
+            let what = (&flight.what.text[..], flight.what.of);
+            flight.place = self.core.board.begin_again(Runner::Thread, now, what, job.request.id_text());
             self.core.board.waited(now.saturating_duration_since(job.complete_at));
             connection.arm(&mut self.core);
             self.running += 1;
@@ -412,8 +410,7 @@ impl State {
     /// Requests wait that came together, and the others have not been looked at for a while: whoever is between two of
     /// them looks. Small requests are never relieved, however many of them wait.
     pub fn look_is_due(&self) -> bool {
-        !self.core.ready.is_empty()
-            && self.core.now.saturating_duration_since(self.core.looked_at) >= LOOK_AFTER
+        !self.core.ready.is_empty() && self.core.now >= self.core.look_at
     }
 
     /// The last request has gone while the worker drains: nobody has to wait any longer.

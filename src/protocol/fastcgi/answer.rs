@@ -48,12 +48,12 @@ impl Answers {
     }
 
     pub(super) fn head(&mut self, request_id: u16, head: &ResponseHead) {
-        let length = head.content_length.map(|length| Digits::new(length, 10));
+        let length = head.content_length.map(Digits::decimal);
         let length: [&[u8]; 3] = match &length {
             Some(digits) => [b"Content-Length: ", digits.as_bytes(), b"\r\n"],
             None => [b""; 3],
         };
-        let status = Digits::new(u64::from(head.status), 10);
+        let status = Digits::decimal(u64::from(head.status));
         let space: &[u8] = if head.reason().is_empty() { b"" } else { b" " };
         // Always a Status: without it Apache's mod_proxy_fcgi makes 200 of a bare Location. And at the end: HAProxy makes
         // 302 of every Location that comes after it.

@@ -106,7 +106,7 @@ fn write_status_line(bytes: &mut Vec<u8>, head: &ResponseHead) {
     }
     let status = if (100..=999).contains(&head.status) { head.status } else { 500 };
     bytes.extend_from_slice(b"HTTP/1.1 ");
-    bytes.extend_from_slice(Digits::new(u64::from(status), 10).as_bytes());
+    bytes.extend_from_slice(Digits::decimal(u64::from(status)).as_bytes());
     bytes.extend_from_slice(b" ");
     bytes.extend_from_slice(head.reason());
     bytes.extend_from_slice(b"\r\n");
@@ -114,7 +114,7 @@ fn write_status_line(bytes: &mut Vec<u8>, head: &ResponseHead) {
 
 fn write_content_length(bytes: &mut Vec<u8>, length: u64) {
     bytes.extend_from_slice(b"Content-Length: ");
-    bytes.extend_from_slice(Digits::new(length, 10).as_bytes());
+    bytes.extend_from_slice(Digits::decimal(length).as_bytes());
     bytes.extend_from_slice(b"\r\n");
 }
 
@@ -167,7 +167,7 @@ impl Framing {
             // An empty chunk would be the last one (RFC 9112 §7.1).
             Framing::Chunked if content.len() == 0 => {}
             Framing::Chunked => {
-                output.copy(Digits::new(content.len(), 16).as_bytes());
+                output.copy(Digits::hexadecimal(content.len()).as_bytes());
                 output.copy(b"\r\n");
                 content.write(output);
                 output.copy(b"\r\n");

@@ -216,6 +216,17 @@ impl Connection {
         self.input.unread()
     }
 
+    /// False: [`poll_event`](Self::poll_event) would give `None` and change nothing. Most calls on a kept connection would.
+    #[inline]
+    pub fn may_have_event(&self) -> bool {
+        let by_reading = match &self.reading {
+            Reading::Head(_) => !self.input.is_empty() || self.peer_closed || self.draining,
+            Reading::Body(_) | Reading::BodyEnd | Reading::Discard { .. } => true,
+            Reading::Done | Reading::Stopped => false,
+        };
+        by_reading || self.rejected.is_some()
+    }
+
     /// `Ok(None)`: feed me, or end the response first. Never `Err`: what a peer does wrong is an [`Event::Reject`].
     pub fn poll_event(&mut self) -> Result<Option<Event>, ProtocolError> {
         if let Some(error) = self.rejected.take() {

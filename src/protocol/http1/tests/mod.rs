@@ -61,10 +61,16 @@ impl Peer {
     }
 
     pub fn poll(&mut self) -> &mut Peer {
-        while let Some(event) = self.connection.poll_event().expect("poll_event never fails") {
+        loop {
+            let may_have_event = self.connection.may_have_event();
+            let before = self.connection.output().len();
+            let Some(event) = self.connection.poll_event().expect("poll_event never fails") else {
+                assert!(may_have_event || self.connection.output().len() == before);
+                return self;
+            };
+            assert!(may_have_event, "{event:?} comes although none was expected");
             self.note(event);
         }
-        self
     }
 
     fn note(&mut self, event: Event) {
