@@ -1,4 +1,4 @@
-"""What makes the load: wrk, the load generator, and the loop that is the floor of CGI. All on the load's core."""
+"""What makes the load: wrk, the load generators, and the loop that is the floor of CGI. All on the load's core."""
 
 import json
 import subprocess
@@ -40,6 +40,12 @@ def wrk(port: int, application: Application, connections: int, seconds: float, t
     if figures["requests"] == 0:
         raise Failed("answered nothing under load")
     return figures
+
+
+def light(port: int, application: Application, connections: int, seconds: float, tools: Tools) -> dict[str, float]:
+    """benches/light: a closed loop over HTTP that needs less of a processor than wrk, and so asks more of the server."""
+    command = [str(tools.built / "light"), str(port), str(seconds), str(connections), application.path]
+    return json.loads(run([*command, application.answer(tools).decode()], LOAD_CORE, seconds, tools))
 
 
 def generator(port: int, protocol: str, body: bytes, options: list[str], seconds: float, tools: Tools) -> dict:

@@ -55,6 +55,7 @@ P50 = Column("p50_us", "p50 µs")
 P99 = Column("p99_us", "p99 µs")
 CPU = Column("cpu_us", "CPU µs/request", 1)
 BUSY = Column("busy", "core busy %", 0, 100)
+LOAD_BUSY = Column("load_busy", "load's core busy %", 0, 100)
 PSS = Column("pss_mib", "PSS MiB", 1)
 MIB_RATE = Column("mib_rate", "MiB/s")
 HTTP_COLUMNS = [RATE, P50, P99, CPU, BUSY, PSS]
@@ -80,6 +81,23 @@ def under_wrk(case: Case, bench: Bench, spent: Callable[[Server], float]) -> Fig
         cpu = spent(server) - cpu
         server.check_alive()
         return figures(load, cpu, server)
+
+
+def rate_over_light(case: Case, bench: Bench) -> Figures:
+    """Requests per second of a server that the lightest generator keeps busy."""
+    with served(case, bench.tools) as server:
+        loads.light(server.port, case.application, CONNECTIONS, WARM_UP_SECONDS, bench.tools)
+        cpu = server.process.cpu_seconds()
+        load = loads.light(server.port, case.application, CONNECTIONS, bench.seconds, bench.tools)
+        cpu = server.process.cpu_seconds() - cpu
+        server.check_alive()
+        return {
+            "rate": load["requests"] / load["seconds"],
+            "cpu_us": cpu * 1e6 / load["requests"],
+            "busy": cpu / load["seconds"],
+            "load_busy": load["busy"],
+            "command": server.command,
+        }
 
 
 def figures(load: dict[str, float], cpu_seconds: float, server: Server) -> Figures:

@@ -3,7 +3,20 @@
 from . import peers
 from .applications import DJANGO, DOWNLOAD, FILE, FLASK, HELLO, HELLO_LENGTH, UPLOAD, Application
 from .server import Case
-from .suite import BUSY, CPU, HTTP_COLUMNS, MIB_RATE, P50, P99, PSS, Suite, rate_over_wrk
+from .suite import (
+    BUSY,
+    CPU,
+    HTTP_COLUMNS,
+    LOAD_BUSY,
+    MIB_RATE,
+    P50,
+    P99,
+    PSS,
+    RATE,
+    Suite,
+    rate_over_light,
+    rate_over_wrk,
+)
 from .suites_balance import BALANCE_SUITE
 from .suites_cgi import CGI_SUITE
 from .suites_process import MEMORY_SUITE, SOAK_SUITE, START_SUITE
@@ -36,6 +49,25 @@ HTTP = Suite(
         )
     ],
     measure=rate_over_wrk,
+    compare=[("cpu_us", "floor"), ("rate", "peer")],
+)
+
+SATURATED = Suite(
+    name="saturated",
+    title="HTTP, the server at its limit",
+    about="The same applications, one worker, 64 kept connections, under a generator that is lighter than wrk: where a"
+    " server's core is busy and the load's is not, the rate is the server's own. `benches/light` compares each answer's"
+    " length, status and body with those of the first and parses nothing, so a server's answers cost it the same"
+    " however many fields they have. The floor answers faster than even this can ask.",
+    columns=[RATE, CPU, BUSY, LOAD_BUSY],
+    chart="rate",
+    higher_is_better=True,
+    cases=[
+        Case(peer, application, group)
+        for group, application in (("hello.py", HELLO), ("with Content-Length", HELLO_LENGTH))
+        for peer in (peers.HTTP_FLOOR, peers.FORKHORN_HTTP, peers.FASTWSGI, peers.BJOERN, peers.GRANIAN)
+    ],
+    measure=rate_over_light,
     compare=[("cpu_us", "floor"), ("rate", "peer")],
 )
 
@@ -138,6 +170,7 @@ SUITES = {
     suite.name: suite
     for suite in (
         HTTP,
+        SATURATED,
         NGINX,
         PAGES,
         UPLOAD_SUITE,
