@@ -84,17 +84,21 @@ fn requests_on_kept_connections_of_a_busy_worker_are_answered_by_the_other() {
 #[test]
 fn a_stopped_worker_keeps_what_it_has_and_gets_nothing_new() {
     let forkhorn = started(3);
+    // While two are busy, the third one gets all that comes.
+    let mut others: Vec<Connection> = (0..2).map(|_| forkhorn.connect()).collect();
+    for (number, connection) in others.iter_mut().enumerate() {
+        occupy(&forkhorn, connection, &format!("other{number}"));
+    }
     let mut busy = forkhorn.connect();
     let one = pid(&mut busy);
-    let mut kept = Vec::new();
-    wait_until("the first worker has eight more connections", || {
-        let mut connection = forkhorn.connect();
-        let found = pid(&mut connection) == one;
-        if found {
-            kept.push(connection);
-        }
-        kept.len() == 8
-    });
+    let mut kept: Vec<Connection> = (0..8).map(|_| forkhorn.connect()).collect();
+    for connection in &mut kept {
+        assert_eq!(pid(connection), one);
+    }
+    for (number, connection) in others.iter_mut().enumerate() {
+        forkhorn.folder.write(&format!("other{number}"), "");
+        assert_ne!(pid_of(&connection.read_response().text()), one);
+    }
     occupy(&forkhorn, &mut busy, "go");
     let mut fresh = forkhorn.connect();
     let other = pid(&mut fresh);

@@ -2,8 +2,9 @@
 
 use nix::sys::signal::Signal;
 
+use crate::status::pages::status_address;
 use crate::support::fastcgi::{self, Request};
-use crate::support::http::request_bytes;
+use crate::support::http::{get, request_bytes};
 use crate::support::{Forkhorn, Running, wait_until};
 
 /// `/hold` computes in C for longer than any test lasts, and gives up the interpreter's lock never; `/wait` waits in Python
@@ -81,6 +82,7 @@ fn a_request_that_holds_the_lock_in_c_is_504_with_all_stacks_and_its_worker_is_k
 #[test]
 fn a_slow_request_is_told_of_once_with_all_stacks_and_goes_on() {
     let forkhorn = Forkhorn::new().args(["--slow-request", "0.2", "--threads", "3"]);
+    let forkhorn = forkhorn.args(["--status", "127.0.0.1:0"]);
     let forkhorn = forkhorn.code(APPLICATION).start();
     let mut clients: Vec<_> = (0..2).map(|_| forkhorn.connect()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
@@ -88,11 +90,15 @@ fn a_slow_request_is_told_of_once_with_all_stacks_and_goes_on() {
     }
     forkhorn.wait_for_log("WARN*GET /wait?*over --slow-request, still running after 0.*");
     forkhorn.wait_for_log("*in wait_for_go");
-    // Another one makes the worker say what it has left out, if the first two came at different moments.
+    // The second one may be left out of the log, having come so soon after, but is counted.
+    let status = status_address(&forkhorn);
+    let slow = || get(&status, "/status").json()["totals"]["slow_requests"].as_u64().expect("a number");
+    wait_until("both are slow", || slow() >= 2);
     forkhorn.folder.write("go", "");
     for client in &mut clients {
         assert_eq!(client.read_response().status, 200);
     }
+    assert_eq!(slow(), 2, "each is slow once");
     let log = forkhorn.server.log.text();
     for number in 0..2 {
         assert!(log.matches(&format!("GET /wait?{number}: over --slow-request")).count() <= 1, "{log}");
