@@ -26,6 +26,7 @@ sub destructor { UNIVERSAL::can($_[0], 'DESTROY') || UNIVERSAL::can($_[0], 'AUTO
 
 # Done last: what is found now is what all copies begin with.
 sub prepare_ending {
+    $packages{main} = \%main::;
     find_packages('', \%main::);
     @names = sort keys %packages;
     $modules = keys %INC;
@@ -137,7 +138,6 @@ sub has_new_destructor {
 sub may_have_destructors {
     # One whose package has no place in the tables any more.
     return 1 if index($text, 'DESTROY') >= 0 || index($text, 'AUTOLOAD') >= 0;
-    return 1 if destructor('main') || has_new_destructor('', \%main::);
     my @with_objects = changed($references, references(), 'L*');
     my @with_names = changed($sizes, sizes(), 'J*');
     for my $name (@names[@with_objects]) {
@@ -148,7 +148,7 @@ sub may_have_destructors {
         my $code = destructor($name);
         return 1 if $code && !$harmless{$code + 0};
     }
-    return scalar grep { has_new_destructor("$names[$_]::", $packages{$names[$_]}) } @with_names;
+    return scalar grep { has_new_destructor($_ eq 'main' ? '' : "${_}::", $packages{$_}) } @names[@with_names];
 }
 
 # Leaves, if that can't be told from an end by the book.
