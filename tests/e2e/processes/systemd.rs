@@ -102,6 +102,8 @@ fn the_watchdog_is_fed_while_it_is_ours() {
     let forkhorn = Forkhorn::new().code(SHOWS_VARIABLES);
     let (mut manager, path) = Manager::new(&forkhorn.folder);
     let forkhorn = forkhorn.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "60000").start();
+    // Until then it is fed in any case.
+    manager.wait_for("READY=1");
     for _ in 0..4 {
         manager.wait_for("WATCHDOG=1");
     }
