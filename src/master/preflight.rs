@@ -41,9 +41,11 @@ pub(crate) fn check(config: &Config) -> Result<(), StartupError> {
     for mount in &config.mounts {
         match &mount.target {
             MountTarget::Cgi(path) => {
-                needs.push(Need::new("the directory of CGI scripts", path, AccessFlags::X_OK));
+                needs.push(Need::new("the directory of CGI scripts (--cgi)", path, AccessFlags::X_OK));
             }
-            MountTarget::Static(path) => needs.push(Need::new("the directory of files", path, enter)),
+            MountTarget::Static(path) => {
+                needs.push(Need::new("the directory of files (--static)", path, enter))
+            }
             MountTarget::Application(_) => {}
         }
     }
@@ -76,12 +78,12 @@ pub(crate) fn check_python(
     let enter = AccessFlags::R_OK | AccessFlags::X_OK;
     let mut needs = Vec::new();
     let mut add = |what, path: &Path, access| needs.push(Need::new(what, path, access));
-    add("the Python interpreter", &python.interpreter, AccessFlags::X_OK);
+    add("the Python interpreter (--python)", &python.interpreter, AccessFlags::X_OK);
     if let Some(path) = &bridge.path {
         add("forkhorn's bridge to Python", path, AccessFlags::R_OK);
     }
     if let Some(path) = &python.virtualenv {
-        add("the virtual environment", path, enter);
+        add("the virtual environment (--virtualenv)", path, enter);
     }
     for path in &python.pythonpath {
         add("the directory of --pythonpath", path, enter);
