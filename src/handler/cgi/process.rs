@@ -110,7 +110,16 @@ impl Process {
             }
             Notice::Exit(exit, cpu_time) => child.on_exit(exit, cpu_time),
             Notice::Running => child.on_running(),
-            Notice::Failed(_) | Notice::Lost => {}
+            Notice::Ends { .. } | Notice::Failed(_) | Notice::Lost => {}
+        }
+    }
+
+    /// A process says that its script has ended. False: it is not this one, or was told to end. The process goes on until
+    /// the kernel says so, and so do its limits.
+    pub fn on_ends(&mut self, pid: i32, cpu_time: Duration) -> bool {
+        match &mut self.child {
+            Origin::Warm(child) if self.state == State::Running => child.on_ends(pid, cpu_time),
+            _ => false,
         }
     }
 

@@ -202,6 +202,12 @@ impl ScriptRun {
                 let error = std::io::Error::from_raw_os_error(errno);
                 self.fail(diagnosis::spawn_failure(&self.script, &error));
             }
+            Notice::Ends { pid, exit, cpu_time } => {
+                if !self.is_response_over() && self.process.on_ends(pid, cpu_time) {
+                    self.on_exit(exit);
+                }
+                return false;
+            }
             _ => self.process.on_notice(notice),
         }
         self.look_at_process();
@@ -418,7 +424,13 @@ impl ScriptRun {
     }
 
     fn look_at_process(&mut self) {
-        let Some(exit) = self.process.poll_exit(self.now) else { return };
+        if let Some(exit) = self.process.poll_exit(self.now) {
+            self.on_exit(exit);
+        }
+    }
+
+    /// Nothing comes any more but what is in the pipes.
+    fn on_exit(&mut self, exit: Exit) {
         self.exit = Some(exit);
         self.input.close();
         self.stderr.finish();

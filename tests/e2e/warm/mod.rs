@@ -5,6 +5,7 @@ mod hold;
 mod isolation;
 mod learning;
 mod life;
+mod spares;
 
 use std::fs;
 use std::path::Path;

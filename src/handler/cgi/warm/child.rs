@@ -54,7 +54,16 @@ impl WarmChild {
         self.exit = Some(exit);
     }
 
-    /// User and system time of the script, once it is reaped.
+    /// It says that its script has ended. False: this is not the process.
+    pub fn on_ends(&mut self, pid: i32, cpu_time: Duration) -> bool {
+        let is_it = self.pid() == Some(pid) && self.exit.is_none();
+        if is_it {
+            self.cpu_time = Some(cpu_time);
+        }
+        is_it
+    }
+
+    /// User and system time of the script, once it is known.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.cpu_time
     }

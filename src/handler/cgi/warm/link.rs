@@ -98,41 +98,16 @@ impl Link {
         self.send(&fields(&[b"W", id.to_string().as_bytes(), pid.to_string().as_bytes()]), &[]).is_ok()
     }
 
-    /// The next message, read by way of a buffer that is kept for the next one, and its sender's pid. `None` at the end; an error of the kind `WouldBlock` if there is none
-    /// now. What is not understood is skipped.
+    /// The next message, and its sender's pid. `None` at the end; an error of the kind `WouldBlock` if there is none now.
+    /// What is not understood is skipped.
     pub fn receive(&self, buffer: &mut Vec<u8>, user: u32) -> io::Result<Option<(Said, i32)>> {
-        buffer.resize(MAX_ANSWER_BYTES, 0);
         loop {
-            // Room for all that one message may have (SCM_MAX_FD): what is cut off could not be told from what is wrong.
-            let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
-            let (length, sender) = {
-                let mut parts = [IoSliceMut::new(buffer)];
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-                let message =
-                    match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-                        Err(Errno::EINTR) => continue,
-                        result => result?,
-                    };
-                let mut sender = None;
-                for control in message.cmsgs()? {
-                    match control {
-                        ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
-                        // Nobody has reason to send any. A descriptor that was just made can be closed.
-                        ControlMessageOwned::ScmRights(rights) => {
-                            for descriptor in rights {
-                                let _ = nix::unistd::close(descriptor);
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-                (message.bytes, sender)
-            };
-            if length == 0 {
+            let (message, sender) = receive(self.socket.as_fd(), buffer)?;
+            if message.is_empty() {
                 return Ok(None);
             }
             let Some(sender) = sender.filter(|sender| sender.uid() == user) else { continue };
-            match parse(buffer.get(..length).unwrap_or_default()) {
+            match parse(message) {
                 Some(said) => return Ok(Some((said, sender.pid()))),
                 None => log::warn!("a warm interpreter says what is not understood"),
             }
@@ -164,6 +139,40 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         setsockopt(end, sockopt::SndBuf, &(2 * MAX_MESSAGE_BYTES))?;
     }
     Ok((above_standard(one)?, above_standard(other)?))
+}
+
+/// The next message, read by way of a buffer that is kept for the next one, and who the kernel says has sent it. An error
+/// of the kind `WouldBlock` if there is none now.
+pub(super) fn receive<'a>(
+    socket: BorrowedFd<'_>,
+    buffer: &'a mut Vec<u8>,
+) -> io::Result<(&'a [u8], Option<UnixCredentials>)> {
+    buffer.resize(MAX_ANSWER_BYTES, 0);
+    // Room for all that one message may have (SCM_MAX_FD): what is cut off could not be told from what is wrong.
+    let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut sender = None;
+    let length = loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(Errno::EINTR) => continue,
+            result => result?,
+        };
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
+                // Nobody has reason to send any. A descriptor that was just made can be closed.
+                ControlMessageOwned::ScmRights(rights) => {
+                    for descriptor in rights {
+                        let _ = nix::unistd::close(descriptor);
+                    }
+                }
+                _ => {}
+            }
+        }
+        break message.bytes;
+    };
+    Ok((buffer.get(..length).unwrap_or_default(), sender))
 }
 
 /// A message of these fields.

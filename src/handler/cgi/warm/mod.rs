@@ -12,6 +12,7 @@
 //! | `link` | the channel to it, and its messages |
 //! | `child` | one run |
 //! | `learning` | the modules that the next interpreter loads before it serves |
+//! | `reports` | what runs say by themselves: what they have loaded, that they end |
 //! | `python/`; `driver.pl`, `heap.pl`, `ending.pl` | what the interpreters run |
 
 mod child;
@@ -19,34 +20,32 @@ mod interpreter;
 mod kind;
 mod learning;
 mod link;
+mod reports;
 mod shebang;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recv, socket,
-};
 use nix::unistd::{Pid, geteuid};
 
 use super::{Script, environment};
 use crate::config::{CgiConfig, ScriptLimits, WarmConfig};
 use crate::gateway::MetaVariables;
 use crate::sys::adopted::Adopted;
-use crate::sys::spawn::{Exit, above_standard};
+use crate::sys::spawn::Exit;
 
 pub(crate) use child::WarmChild;
 use interpreter::Run;
 use kind::Kind;
+use reports::{Report, Reports};
 
 /// First lines that get interpreters; scripts with others run the classic way.
 const MAX_KINDS: usize = 8;
-/// Reports of one turn: they can wait.
-const MAX_REPORTS: usize = 16;
-const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// Reports of one turn. Nothing depends on those that are left for the next one.
+const MAX_REPORTS: usize = 64;
 
 const PYTHON_BOOT: &str = include_str!("python/boot.py");
 /// One program, in parts.
@@ -125,6 +124,12 @@ pub(crate) enum Notice {
     Started(i32),
     /// The script does not run: errno says why.
     Failed(i32),
+    /// This process says that its script has ended so, but for what the kernel has to do yet.
+    Ends {
+        pid: i32,
+        exit: Exit,
+        cpu_time: Duration,
+    },
     /// With the processor time that the script has taken.
     Exit(Exit, Option<Duration>),
     Running,
@@ -157,7 +162,7 @@ impl Shared {
             config: &self.config,
             environment: &self.environment,
             limits: self.limits,
-            report: self.reports.as_ref().map(|reports| reports.address.as_slice()).unwrap_or_default(),
+            report: self.reports.as_ref().map(Reports::address).unwrap_or_default(),
             index,
             next_number: &mut self.next_number,
         }
@@ -167,7 +172,7 @@ impl Shared {
 impl Warm {
     pub fn new(cgi: &CgiConfig) -> Option<Warm> {
         let config = cgi.warm.clone()?;
-        let reports = match config.learn {
+        let reports = match config.learn || config.spares > 0 {
             true => {
                 Reports::open().inspect_err(|error| log::warn!("warm scripts can't be learned from: {error}"))
             }
@@ -243,11 +248,8 @@ impl Warm {
     /// What to register that has not been; edge-triggered will do. Closing it removes it from an epoll.
     pub fn sources(&mut self) -> Vec<(WarmSource, BorrowedFd<'_>)> {
         let mut all = Vec::new();
-        if let Some(reports) = &mut self.shared.reports
-            && !std::mem::replace(&mut reports.is_watched, true)
-        {
-            all.push((WarmSource::Report, reports.socket.as_fd()));
-        }
+        let reports = self.shared.reports.as_mut().and_then(Reports::source);
+        all.extend(reports.map(|socket| (WarmSource::Report, socket)));
         all.extend(self.kinds.iter_mut().flat_map(Kind::sources));
         all
     }
@@ -255,10 +257,7 @@ impl Warm {
     /// Something has become readable: what has become of which requests.
     pub(crate) fn on_ready(&mut self, source: WarmSource, now: Instant) -> Vec<(u32, Notice)> {
         match source {
-            WarmSource::Report => {
-                self.learn(now);
-                Vec::new()
-            }
+            WarmSource::Report => self.on_reports(now),
             WarmSource::Channel(number) | WarmSource::Output(number) => {
                 let Some(kind) = self.kinds.iter_mut().find(|kind| kind.has(number)) else {
                     return Vec::new();
@@ -288,42 +287,24 @@ impl Warm {
         self.kinds.iter().filter_map(Kind::deadline).min()
     }
 
-    fn learn(&mut self, now: Instant) {
-        let Some(reports) = &self.shared.reports else { return };
+    fn on_reports(&mut self, now: Instant) -> Vec<(u32, Notice)> {
+        let mut notices = Vec::new();
+        let Some(reports) = &mut self.shared.reports else { return notices };
         for _ in 0..MAX_REPORTS {
-            let mut buffer = vec![0; MAX_REPORT_BYTES];
-            let received = recv(reports.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT);
-            let Ok(length) = received else { return };
-            let mut fields = buffer.get(..length).unwrap_or_default().split(|&byte| byte == 0);
-            if fields.next() != Some(b"learned") {
-                continue;
-            }
-            let index = fields.next().and_then(|index| str::from_utf8(index).ok()?.parse::<usize>().ok());
-            if let Some(kind) = index.and_then(|index| self.kinds.get_mut(index)) {
-                kind.learning.on_report(fields, now);
+            match reports.next(self.user) {
+                Some(Some(Report::Learned { index, modules })) => {
+                    if let Some(kind) = self.kinds.get_mut(index) {
+                        kind.learning.on_report(modules.into_iter(), now);
+                    }
+                }
+                Some(Some(Report::Ends { id, pid, exit, cpu_time })) => {
+                    notices.push((id, Notice::Ends { pid, exit, cpu_time }));
+                }
+                Some(None) => {}
+                None => break,
             }
         }
-    }
-}
-
-/// The socket on which runs tell what they have loaded. It has an abstract name, so that a script need not be given a
-/// descriptor for it; whoever else writes there can make no more than that a module of the interpreter is loaded early.
-#[derive(Debug)]
-struct Reports {
-    socket: OwnedFd,
-    address: Vec<u8>,
-    is_watched: bool,
-}
-
-impl Reports {
-    fn open() -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = above_standard(socket(AddressFamily::Unix, SockType::Datagram, flags, None)?)?;
-        // The kernel chooses a name that nobody has.
-        bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
-        let address = getsockname::<UnixAddr>(socket.as_raw_fd())?;
-        let address = address.as_abstract().ok_or(io::ErrorKind::AddrNotAvailable)?.to_vec();
-        Ok(Reports { socket, address, is_watched: false })
+        notices
     }
 }
 

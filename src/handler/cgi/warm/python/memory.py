@@ -1,33 +1,48 @@
-def rehearse(interpreter, store, rounds):
+def rehearse(interpreter, scripts, store, rounds):
     """Runs what each child is to run, in the parent: what the interpreter notes about code that it has run (where
-    attributes were found, which kinds of objects came) is then noted once, and not anew on each child's copies of pages."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-    real = interpreter.sockets, interpreter.highest, store.modules
-    # Nothing is closed.
-    interpreter.sockets, interpreter.highest, store.modules = [], 3, {}
-    path, group = list(sys.path), os.getpgrp()
-    request = b"R\0000\0-\0/-\0/"
+    attributes were found, which kinds of objects came) is then noted once, and not anew on each child's copies of pages.
+    A spare child does it once more, so that these pages are its own by the time that a request comes."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    told = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    # The kernel chooses a name.
+    told.bind("")
+    told.setblocking(False)
+    channel = Channel(theirs.detach())
+    real = interpreter.sockets, interpreter.highest, interpreter.report_to, store.modules
+    path, group, name = list(sys.path), os.getpgrp(), process_name()
+    script = scripts.known[b"/-"] = Script(b"/-", b"1")
+    script.code = REHEARSED
+    standard = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+    message = b"R\0000\0-1\0/-\0/" + b"".join(b"\0N%d\0V" % at for at in range(24))
+    interpreter.report_to, store.modules = told.getsockname(), {}
     for _ in range(rounds):
-        descriptors = [os.dup(0), os.dup(1), os.dup(2)]
-        script = Script(b"/-", b"")
-        script.code = REHEARSED
-        rehearsed = Request(request + b"".join(b"\0N%d\0V" % at for at in range(24)), descriptors)
-        channel = Channel(os.dup(theirs.fileno()))
-        rehearsed.enter(channel, interpreter)
+        ours.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, standard)])
+        request, script = next_request(channel, scripts)
+        # Nothing else is closed.
+        interpreter.sockets, interpreter.highest = [_socket.socket(), _socket.socket()], 3
+        others = [socket.fileno() for socket in interpreter.sockets]
+        request.enter(channel, interpreter)
+        rename_process(name)
         interpreter.run(script, store)
         if atexit._ncallbacks() == 0:
             interpreter.finish()
+        interpreter.tell_end(request, 0)
         ours.recv(100)
-        channel.socket.close()
-        for descriptor in descriptors:
+        try:
+            told.recv(100)
+        except BlockingIOError:
+            # Nothing was told: this process has waited for the one that has compiled the driver.
+            pass
+        for descriptor in request.descriptors + others:
             os.close(descriptor)
         sys.path[:] = path
         sys.path_importer_cache.pop(script.path, None)
         clear_environment()
-    ours.close()
-    theirs.close()
+    for socket in (ours, channel.socket, told):
+        socket.close()
     os.setpgid(0, group)
-    interpreter.sockets, interpreter.highest, store.modules = real
+    del scripts.known[b"/-"]
+    interpreter.sockets, interpreter.highest, interpreter.report_to, store.modules = real
 
 
 def clear_environment():

@@ -2,6 +2,9 @@ class Request:
     """One run, in the process that is to become the script. Each page of memory that is written to here is copied for
     this run alone: so few objects are touched, and none is freed."""
 
+    # Whether the worker is told that the script has ended before the kernel tells it.
+    tells_end = False
+
     def __init__(self, data, descriptors):
         self.fields = fields = data.split(b"\0")
         self.id, self.flags, self.path, self.directory = fields[1:5]
@@ -66,6 +69,12 @@ def name_process(descriptor, name):
         os.write(descriptor, name)
     except OSError:
         pass
+
+
+def rename_process(name):
+    descriptor = open_process_name()
+    name_process(descriptor, name)
+    os.close(descriptor)
 
 
 def open_process_name():

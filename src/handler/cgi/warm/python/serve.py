@@ -13,20 +13,23 @@ def fork_spares(count, is_calm, channel, spares, interpreter, scripts, store):
             return False
         if is_calm:
             # There is time now for copies of the pages of memory that it will write to.
-            rehearse(interpreter, store, 1)
+            rehearse(interpreter, scripts, store, 1)
         channel.send(b"spare")
-        data, descriptors = spares.receive()
-        if len(descriptors) != 3:
-            os._exit(0)
-        request = Request(data, descriptors)
-        script = scripts.find(request.path, request.flags[1:], False)
+        request, script = next_request(spares, scripts)
+        request.tells_end = is_calm
         request.enter(channel, interpreter)
-        name = open_process_name()
-        name_process(name, script.name)
-        os.close(name)
+        rename_process(script.name)
         interpreter.leave(interpreter.run(script, store), request)
         return True
     return False
+
+
+def next_request(spares, scripts):
+    data, descriptors = spares.receive()
+    if len(descriptors) != 3:
+        os._exit(0)
+    request = Request(data, descriptors)
+    return request, scripts.find(request.path, request.flags[1:], False)
 
 
 def serve(channel, spares, interpreter, scripts, store):
@@ -103,7 +106,7 @@ def start():
     loaded = preload(store, [name for name in setup.get("modules", "").split(" ") if name], channel)
     interpreter.settle(frozenset(store.modules))
     scripts = Scripts()
-    rehearse(interpreter, store, ROUNDS)
+    rehearse(interpreter, scripts, store, ROUNDS)
     compact()
     channel.send(b"ready", *[name.encode() for name in loaded])
     serve(channel, spares, interpreter, scripts, store)
