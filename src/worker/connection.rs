@@ -305,7 +305,7 @@ impl Connection {
 
     /// A connection is added to the poll only when it has to wait: one that is accepted, answered and closed at once
     /// never is.
-    pub fn ensure_registered(&mut self, core: &mut Core) -> bool {
+    fn ensure_registered(&mut self, core: &mut Core) -> bool {
         if self.registered {
             return true;
         }

@@ -155,7 +155,6 @@ fn drive(shared: &Shared, left: u64) -> io::Result<()> {
         }
         state.core.begin_turn();
         hand_over(shared, &mut state);
-        state.watch_busy_connections();
         state.finish_turn();
     }
     let mut limit = Some(Duration::ZERO);

@@ -426,14 +426,4 @@ impl State {
         let mut source = mio::unix::SourceFd(&raw);
         self.core.registry.register(&mut source, Source::Channel.token(), mio::Interest::READABLE)
     }
-
-    /// The application threads are busy and somebody else drives: connections that were not worth watching are now.
-    pub fn watch_busy_connections(&mut self) {
-        for key in self.connections.keys() {
-            self.with_connection(key, |connection, core| {
-                connection.ensure_registered(core);
-                Fate::Keep
-            });
-        }
-    }
 }
