@@ -90,6 +90,37 @@ fn no_script_reads_or_changes_the_memory_of_a_warm_perl() {
     }
 }
 
+/// Compares the program text in memory with that of the interpreter's file, by the file's program headers, and tells what may be
+/// done with the memory.
+const TEXT: &str = "open my $file, '<:raw', $^X or die; read $file, my $head, 4096;
+my ($at, $size, $count) = unpack 'x32 Q x14 S S', $head;
+my (@loads) = grep { $$_[0] == 1 } map { [unpack 'L L Q Q x8 Q', substr $head, $at + $size * $_, $size] } 0 .. $count - 1;
+my ($text) = grep { $$_[1] & 1 } @loads;
+my (undef, undef, $offset, $address, $length) = @$text;
+open my $maps, '<', '/proc/self/maps' or die;
+my @maps = map { /^(\\w+)-(\\w+) (\\S+)/ ? [hex $1, hex $2, $3] : () } <$maps>;
+my $begin = $maps[0][0] - ($loads[0][3] & ~4095) + $address;
+my ($mapped) = grep { $$_[0] <= $begin && $begin < $$_[1] } @maps;
+open my $memory, '<:raw', '/proc/self/mem' or die;
+sysseek $memory, $begin, 0; sysread $memory, my $here, $length;
+sysseek $file, $offset, 0; sysread $file, my $there, $length;
+print $here eq $there && $length > 10_000 ? 'same' : 'another', qq( $$mapped[2]\n);";
+
+#[test]
+fn the_program_text_of_a_copy_is_that_of_its_interpreter_and_can_not_be_written_to() {
+    let forkhorn = Forkhorn::new()
+        .script("text", perl_script(TEXT))
+        .script("parent", parent("perl"))
+        .cgi_folder()
+        .args(["--warm", "perl"])
+        .start();
+    assert_eq!(ask(&forkhorn, "text"), "same r-xp", "classic");
+    warm_parent(&forkhorn, "parent");
+    for _ in 0..3 {
+        assert_eq!(ask(&forkhorn, "text"), "same r-xp", "warm");
+    }
+}
+
 #[test]
 fn a_script_that_says_what_only_the_driver_says_is_not_believed() {
     // It has no channel to say it on, but the socket for reports of modules: that takes names and nothing else, and the last

@@ -327,7 +327,6 @@ sub serve {
 # All that comes before the first copy.
 sub start {
     unusable('it has 32-bit pointers') if length(pack 'P', 0) != length pack 'J', 0;
-    align_heap();
     $program = find_program();
     # F_DUPFD_CLOEXEC: a handle would close the number at its end, when it is another's.
     ($channel = syscall({{fcntl}}, 0, 1030, $program + 1)) > 0 or leave(1);

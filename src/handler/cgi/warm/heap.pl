@@ -2,18 +2,16 @@
 #
 # A copy shares all pages until one of the two writes to one. What the script makes is put into pieces that have become free
 # while the modules were loaded: a bit on nearly every page, each of which had then to be copied. So these pieces are used up
-# before: copies begin on pages that are empty. And the kernel is asked for large pages, which it shares and gives back faster.
+# before: copies begin on pages that are empty. And the kernel is asked for large pages, which it shares and gives back faster,
+# for the interpreter's program text too.
 
 our @filling;
 our $LARGE_PAGE = 2 * 1024 * 1024;
+# MADV_COLLAPSE, from Linux 6.1 on; older ones refuse it.
+our $COLLAPSE = 25;
+# The files that have the code of an interpreter: its own, and libraries.
+our $TEXTS = qr{/(?:perl|libperl|libc[.-]|ld-musl)[^/]*$};
 our $MAX_PIECES = 20_000;
-
-# Moves the end of the heap to the begin of a large page, before anything is loaded. Returns where it has been.
-sub align_heap {
-    my $end = syscall({{brk}}, 0);
-    syscall({{brk}}, ($end + $LARGE_PAGE - 1) & ~($LARGE_PAGE - 1)) if $end > 0;
-    return $end;
-}
 
 # The address of the body of a scalar, array, … : the first word of its head.
 sub body { unpack 'J', unpack 'P' . length(pack 'J', 0), pack 'J', $_[0] + 0 }
@@ -54,15 +52,46 @@ sub settle_heap {
             push @filling, $thing;
         } until $address > $highest || @filling > $MAX_PIECES;
     }
-    # MADV_COLLAPSE, from Linux 6.1 on; older ones refuse it.
-    my $end = align_heap();
-    my $begin = heap_begin();
-    syscall({{madvise}}, $begin, $end - $begin, 25) if $begin;
+    collapse_heap();
+    gather_text();
 }
 
-sub heap_begin {
-    open my $maps, '<', '/proc/self/maps' or return;
-    while (<$maps>) {
-        return hex $1 if /^([0-9a-f]+)-.*\[heap\]$/;
+sub collapse_heap {
+    my ($heap) = grep { $_->{file} eq '[heap]' } mappings();
+    syscall({{madvise}}, $heap->{begin}, $heap->{end} - $heap->{begin}, $COLLAPSE) if $heap;
+}
+
+# Puts a copy of the interpreter's program text into large pages, in the place of the file's. A fork leaves out what is mapped from
+# files, so that each copy had to fault for every 64 KiB of text that it came to; the large page it has from the begin. The text is
+# never writable where it is executed. What is refused on the way is left as it was.
+sub gather_text {
+    return if {{mremap}} < 0;
+    # What runs, which the files need no longer be.
+    open my $memory, '<', '/proc/self/mem' or return;
+    for my $text (grep { $_->{rights} eq 'r-xp' && $_->{file} =~ $TEXTS } mappings()) {
+        my $length = $text->{end} - $text->{begin};
+        my $room = round_up($length);
+        # PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+        my $mapped = syscall({{mmap}}, 0, $room + $LARGE_PAGE, 3, 0x22, -1, 0);
+        next if $mapped <= 0;
+        my $copy = round_up($mapped);
+        # PROT_READ | PROT_EXEC, which some systems refuse; MREMAP_MAYMOVE | MREMAP_FIXED
+        syscall({{pread64}}, fileno $memory, $copy, $length, $text->{begin}) == $length
+            && syscall({{madvise}}, $copy, $room, $COLLAPSE) == 0
+            && syscall({{mprotect}}, $copy, $length, 5) == 0
+            && syscall({{mremap}}, $copy, $length, $length, 3, $text->{begin});
+        syscall({{munmap}}, $mapped, $room + $LARGE_PAGE);
     }
+}
+
+sub round_up { ($_[0] + $LARGE_PAGE - 1) & ~($LARGE_PAGE - 1) }
+
+sub mappings {
+    open my $maps, '<', '/proc/self/maps' or return;
+    my @found;
+    while (<$maps>) {
+        push @found, { begin => hex $1, end => hex $2, rights => $3, file => $4 }
+            if /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+ +(\S.*)$/;
+    }
+    return @found;
 }

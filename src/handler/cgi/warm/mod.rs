@@ -77,10 +77,16 @@ const _: () = assert!(PERL_DRIVER.len() < 65_000, "read in one piece");
 const PERL_DRIVER: &str =
     concat!(include_str!("driver.pl"), include_str!("heap.pl"), include_str!("ending.pl"));
 
+/// By which program text is moved to other memory: tried on this architecture only.
+#[cfg(target_arch = "x86_64")]
+const MOVING_TEXT: [(&str, libc::c_long); 2] =
+    [("{{mmap}}", libc::SYS_mmap), ("{{mremap}}", libc::SYS_mremap)];
+#[cfg(not(target_arch = "x86_64"))]
+const MOVING_TEXT: [(&str, libc::c_long); 2] = [("{{mmap}}", -1), ("{{mremap}}", -1)];
+
 /// Perl has no functions for these system calls, but one for system calls.
 fn perl_driver() -> String {
     [
-        ("{{brk}}", libc::SYS_brk),
         ("{{chdir}}", libc::SYS_chdir),
         // Where its order of arguments is known.
         (
@@ -95,6 +101,8 @@ fn perl_driver() -> String {
         ("{{get_robust_list}}", libc::SYS_get_robust_list),
         ("{{getpid}}", libc::SYS_getpid),
         ("{{madvise}}", libc::SYS_madvise),
+        ("{{mprotect}}", libc::SYS_mprotect),
+        ("{{munmap}}", libc::SYS_munmap),
         ("{{openat}}", libc::SYS_openat),
         ("{{prctl}}", libc::SYS_prctl),
         ("{{pread64}}", libc::SYS_pread64),
@@ -107,6 +115,7 @@ fn perl_driver() -> String {
         ("{{write}}", libc::SYS_write),
     ]
     .into_iter()
+    .chain(MOVING_TEXT)
     .fold(PERL_DRIVER.to_owned(), |text, (name, number)| text.replace(name, &number.to_string()))
 }
 
