@@ -7,7 +7,7 @@
 
 # Whether there may be copies that just leave; the packages of the warm interpreter; where their counts of references and of names are
 # in memory, and what they were; destructors that do nothing; how many modules and libraries are loaded.
-our ($can_leave, %packages, @names, $references_at, $references, $sizes_at, $sizes, %harmless, $modules, $libraries);
+our ($can_leave, %packages, @names, $references_at, $references, $sizes_at, $sizes, @own_names, %harmless, $modules, $libraries);
 
 # Packages below this one, with their symbol tables.
 sub find_packages {
@@ -36,6 +36,7 @@ sub prepare_ending {
     $references = references();
     $sizes_at = pack 'J*', map { unpack('J', unpack 'P8', pack 'J', $_ + 0) + 16 } @packages{@names};
     $sizes = sizes();
+    @own_names = map { own_names($_) } @packages{@names};
     # Another Perl might arrange them in another way.
     $can_leave &&= pack('L*', map { Internals::SvREFCNT(%$_) } @packages{@names}) eq $references;
     $can_leave &&= pack('J*', map { scalar keys %$_ } @packages{@names}) eq $sizes;
@@ -109,6 +110,10 @@ sub does_nothing {
     return 1;
 }
 
+# How many names a package has of those that the interpreter makes by itself, where it looks for methods. Other names need not be
+# read where there are no more of them: Perl counts the uses of each, which writes to pages all over the memory.
+sub own_names { scalar grep { exists $_[0]{$_} } 'AUTOLOAD', 'DESTROY', 'ISA', 'BEGIN' }
+
 # Places of packages whose count differs.
 sub changed {
     my ($were, $are, $format) = @_;
@@ -139,7 +144,11 @@ sub may_have_destructors {
     # One whose package has no place in the tables any more.
     return 1 if index($text, 'DESTROY') >= 0 || index($text, 'AUTOLOAD') >= 0;
     my @with_objects = changed($references, references(), 'L*');
-    my @with_names = changed($sizes, sizes(), 'J*');
+    my $sizes_now = sizes();
+    my @with_names = changed($sizes, $sizes_now, 'J*');
+    my ($were, $are) = ([unpack 'J*', $sizes], [unpack 'J*', $sizes_now]);
+    # Before anybody looks for methods here.
+    my @with_packages = grep { $are->[$_] - $were->[$_] != own_names($packages{$names[$_]}) - $own_names[$_] } @with_names;
     for my $name (@names[@with_objects]) {
         # An open file, or a program to wait for.
         return 1 if $name eq 'IO::File';
@@ -148,7 +157,7 @@ sub may_have_destructors {
         my $code = destructor($name);
         return 1 if $code && !$harmless{$code + 0};
     }
-    return scalar grep { has_new_destructor($_ eq 'main' ? '' : "${_}::", $packages{$_}) } @names[@with_names];
+    return scalar grep { has_new_destructor($_ eq 'main' ? '' : "${_}::", $packages{$_}) } @names[@with_packages];
 }
 
 # Leaves, if that can't be told from an end by the book.
