@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -533,7 +534,13 @@ fn absolute(option: &str, path: &Path) -> Result<PathBuf, StartupError> {
 
 fn directory(option: &str, path: &Path) -> Result<PathBuf, StartupError> {
     let wrong = |why: String| StartupError::usage(format!("{option} {}: {why}", path.display()));
-    let resolved = path.canonicalize().map_err(|error| wrong(error.to_string()))?;
+    let resolved = path.canonicalize().map_err(|error| match (error.kind(), option) {
+        (ErrorKind::NotFound, "--virtualenv") => {
+            wrong(format!("there is no such directory; to make one, run: python3 -m venv {}", path.display()))
+        }
+        (ErrorKind::NotFound, _) => wrong("there is no such directory".into()),
+        _ => wrong(error.to_string()),
+    })?;
     match resolved.is_dir() {
         true => Ok(resolved),
         false => Err(wrong("it is not a directory".into())),
@@ -543,6 +550,15 @@ fn directory(option: &str, path: &Path) -> Result<PathBuf, StartupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told_with_what_makes_it() {
+        let told = |option| directory(option, Path::new("/not/there")).expect_err(option).to_string();
+        assert_eq!(told("--cgi"), "--cgi /not/there: there is no such directory");
+        assert!(told("--virtualenv").ends_with("run: python3 -m venv /not/there"));
+        let file = directory("--cgi", Path::new("/dev/null")).expect_err("a file").to_string();
+        assert_eq!(file, "--cgi /dev/null: it is not a directory");
+    }
 
     #[test]
     fn addresses_of_web_servers_are_checked_before_anything_starts() {

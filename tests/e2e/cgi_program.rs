@@ -99,7 +99,7 @@ fn what_keeps_an_application_from_loading_is_logged_and_answered_500() {
     server.wait_for_log("No module named 'no_such_module'");
     let server = program(" --virtualenv /nonexistent", APPLICATION).start();
     assert_eq!(server.get("/cgi-bin/app").status, 500);
-    server.wait_for_log("--virtualenv /nonexistent: No such file or directory");
+    server.wait_for_log("--virtualenv /nonexistent: there is no such directory");
 }
 
 #[test]
