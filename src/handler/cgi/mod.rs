@@ -13,12 +13,14 @@
 //! | `header` | the script's output up to the empty line |
 //! | `process` | exit, time limit, TERM and KILL |
 //! | `warm` | scripts run by copies of a warm interpreter |
+//! | `label` | what the log calls a running script |
 //! | `diagnosis` | causes and cures for the log |
 
 mod diagnosis;
 mod environment;
 mod header;
 mod input;
+mod label;
 mod locate;
 mod output;
 mod pipes;

@@ -10,7 +10,6 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use nix::sys::signal::Signal;
 use super::super::HandlerError;
 use super::header::{Header, HeaderError, HeaderLimits, HeaderParser};
 use super::input::Input;
+use super::label::{Label, name};
 use super::output::{Output, Read};
 use super::pipes::{Pipes, Theirs};
 use super::process::Process;
@@ -546,48 +546,6 @@ fn start(
     .map_err(|error| diagnosis::spawn_failure(script, &error))?;
     Ok(Process::new(child, now))
 }
-
-/// File and process.
-fn name(script: &Script, process: Option<i32>) -> String {
-    let name = printable(script.name().as_os_str().as_bytes(), LABEL_PART_BYTES);
-    match process {
-        Some(process) => format!("{name}[{process}]"),
-        None => name,
-    }
-}
-
-/// What the lines of a script begin with, and the id of the request that it answers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Label {
-    script: String,
-    request: String,
-    pub id: String,
-}
-
-impl Label {
-    fn new(script: &str, meta: &MetaVariables) -> Self {
-        let shown = |name| printable(meta.known(name).unwrap_or_default(), LABEL_PART_BYTES);
-        let (method, name, info) =
-            (shown(KnownName::RequestMethod), shown(KnownName::ScriptName), shown(KnownName::PathInfo));
-        Label {
-            script: script.to_owned(),
-            request: format!("{method} {name}{info}"),
-            id: shown(KnownName::UniqueId),
-        }
-    }
-
-    pub fn rename(&mut self, script: &str) {
-        script.clone_into(&mut self.script);
-    }
-}
-
-impl std::fmt::Display for Label {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.script, self.request)
-    }
-}
-
-const LABEL_PART_BYTES: usize = 256;
 
 /// `exited with status 1`, `was killed by SIGSEGV`.
 struct Died(Exit);

@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 
+use super::label::Label;
 use super::output::{Output, Read};
-use super::run::Label;
 use crate::printable::printable;
 
 /// A longer line is cut into lines of this length.
