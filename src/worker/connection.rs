@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     pub(super) readable: bool,
     /// Since when the peer's sending side is closed, as an event or a read has told. A short read is not the end then.
     half_closed_since: Option<Instant>,
+    /// The last read has brought much of a body, but not its end.
+    pub(super) more_is_near: bool,
     /// The end of the peer's bytes has been read.
     is_at_eof: bool,
     /// A script takes its input more slowly than the peer sends it: nothing is read meanwhile.
@@ -85,6 +87,7 @@ impl Connection {
             registered: false,
             readable: true,
             half_closed_since: None,
+            more_is_near: false,
             is_at_eof: false,
             paused: false,
             asked_for_rest: false,
@@ -155,7 +158,7 @@ impl Connection {
         self.settle(core)
     }
 
-    fn on_protocol_event(&mut self, event: Event, core: &mut Core) {
+    pub(super) fn on_protocol_event(&mut self, event: Event, core: &mut Core) {
         match event {
             Event::Request { id, head } => {
                 self.has_served = true;

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use crate::protocol::{BodyAhead, RequestId};
 use crate::scoreboard::Counter;
@@ -32,6 +33,15 @@ const LONGEST_GAP: usize = 16;
 /// What is read behind the last run: in FastCGI the end of the body follows, and a read that finds less than it has room
 /// for is known to have emptied the socket.
 const TAIL_BYTES: usize = 64;
+
+/// A read of so much tells of a sender on this machine, or as near: the next piece is a few microseconds away.
+const MUCH_BYTES: usize = 32 * 1024;
+
+/// So long the next piece is looked for before the worker sleeps: about what it takes to fall asleep and be woken.
+const WORTH_A_LOOK: Duration = Duration::from_micros(15);
+
+/// Pauses of the processor between two looks.
+const PAUSES: usize = 16;
 
 impl Connection {
     pub(super) fn read(&mut self, core: &mut Core) {
@@ -76,9 +86,14 @@ impl Connection {
         };
         let mut between = [0; LONGEST_GAP * MOST_RUNS + TAIL_BYTES];
         let between = &mut between[..runs.bytes_between()];
-        let read = socket.append_runs(room, runs.lengths(), (&mut *between, runs.gap));
+        let mut append = || socket.append_runs(room, runs.lengths(), (&mut *between, runs.gap));
+        let read = if self.more_is_near { look_for_more(append) } else { append() };
         let most = runs.bytes() + between.len();
         let count = self.note_read(read, most, core);
+        // Whoever sends to a worker that sleeps pays for waking it, and that with each piece: the next one is late then,
+        // and finds it asleep again.
+        self.more_is_near = count >= MUCH_BYTES && (count as u64) < ahead.left;
+        self.readable |= self.more_is_near;
         self.place(ahead.id, runs.pieces(count), between, core);
         true
     }
@@ -132,6 +147,17 @@ impl Connection {
         }
         if !elsewhere.is_empty() {
             self.protocol.receive(&elsewhere, core.now);
+        }
+    }
+}
+
+/// Reads as soon as there is something, for a moment.
+fn look_for_more(mut read: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<Option<usize>> {
+    let began = Instant::now();
+    loop {
+        match read() {
+            Ok(None) if began.elapsed() < WORTH_A_LOOK => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+            result => return result,
         }
     }
 }
@@ -296,5 +322,58 @@ mod tests {
             });
             assert_eq!((parts.connection.asked_for_rest, is_quick(&parts)), (is_asked, is_asked), "{sent}");
         }
+    }
+
+    #[test]
+    fn the_next_piece_is_looked_for_and_not_for_long() {
+        let mut looks = 0;
+        let found = look_for_more(|| {
+            looks += 1;
+            Ok((looks == 2).then_some(7))
+        });
+        // Where the processor was taken away for long, the first look is the last one.
+        assert!(matches!((found, looks), (Ok(Some(7)), 2) | (Ok(None), 1)));
+        looks = 0;
+        assert!(
+            matches!(
+                look_for_more(|| {
+                    looks += 1;
+                    Ok(None)
+                }),
+                Ok(None)
+            ),
+            "it ends"
+        );
+        assert!(matches!(look_for_more(|| Err(io::ErrorKind::ConnectionReset.into())), Err(_)));
+    }
+
+    #[test]
+    fn only_a_sender_of_much_is_taken_to_be_near() {
+        const HEAD: &[u8] = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n";
+        let mut parts = Parts::new(b"");
+        parts.client.write_all(HEAD).expect("taken");
+        let mut sent = 0;
+        for (more, is_near) in [(HEAD_READ_BYTES, false), (1000, false), (4 * MUCH_BYTES, true)] {
+            // What comes with the head is read with it, and not to its place.
+            parts.client.write_all(&vec![b'x'; more]).expect("taken");
+            sent += more as u64;
+            let mut was_near = false;
+            until(|| {
+                parts.connection.readable = true;
+                parts.connection.read(&mut parts.core);
+                while let Some(event) = parts.connection.protocol.poll_event().expect("valid") {
+                    parts.connection.on_protocol_event(event, &mut parts.core);
+                }
+                was_near |= parts.connection.more_is_near;
+                let flight = parts.connection.flights.first()?;
+                (flight.told.bytes_in == sent).then_some(())
+            });
+            assert_eq!(was_near, is_near, "{more} bytes more");
+        }
+        // It looks for a moment, and then waits for an event.
+        (parts.connection.readable, parts.connection.more_is_near) = (true, true);
+        parts.connection.advance(&mut parts.core);
+        assert!(!parts.connection.readable && !parts.connection.more_is_near);
+        assert!(parts.connection.asked_for_rest);
     }
 }
