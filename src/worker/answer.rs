@@ -23,6 +23,12 @@ use super::hand_off::Drain;
 /// What the access log says where no response was begun because its client had gone: nginx's number.
 const CLIENT_GONE: u16 = 499;
 
+/// Where requests take less, the clients have no time to fall asleep between two responses.
+const WORTH_HOLDING: Duration = Duration::from_micros(100);
+
+/// A longer response is written at once.
+const MOST_HELD_BYTES: u64 = 64 * 1024;
+
 /// A piece of a response's body.
 pub(crate) enum Block<'a> {
     Copied(&'a [u8]),
@@ -212,7 +218,8 @@ impl Connection {
         flight.told.cpu = cpu;
         flight.request = Some(request);
         if let Some(since) = flight.running_since.take() {
-            core.board.ran(core.now.saturating_duration_since(since));
+            core.last_ran = core.now.saturating_duration_since(since);
+            core.board.ran(core.last_ran);
         }
         core.board.end(&mut flight.place);
         flight.step = Step::Answered;
@@ -220,6 +227,25 @@ impl Connection {
             self.answer_error(id, 500, core);
         }
         self.forget_if_over(id, core);
+    }
+
+    /// A complete response may wait for those that come right behind it, up to the next look for events: waking a client
+    /// that sleeps costs more than writing to one that is awake. False: it is to be written now.
+    pub(super) fn hold_back(&mut self, core: &mut Core) -> bool {
+        let holds = !core.ready.is_empty()
+            && core.now < core.look_at
+            && core.last_ran >= WORTH_HOLDING
+            && core.drain == Drain::No
+            && self.backlog() <= MOST_HELD_BYTES;
+        if holds {
+            core.held_back.push(self.key);
+        }
+        holds
+    }
+
+    /// The whole body has been given, as far as the head announces it.
+    pub(super) fn is_complete(&mut self, id: RequestId) -> bool {
+        self.flight(id).and_then(|flight| flight.outgoing.guard.as_ref()).is_some_and(|guard| guard.is_full())
     }
 
     /// Nobody waits for what the application may still say.

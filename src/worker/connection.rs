@@ -152,6 +152,11 @@ impl Connection {
 
     /// As [`advance`](Self::advance), after a response: mostly nothing more has come yet, and only its end is left to see to.
     pub fn after_response(&mut self, core: &mut Core) -> Fate {
+        if self.protocol.has_unread() {
+            // A client that sends on and on, without waiting for answers, has its turn after the others.
+            core.revisit.push_back(self.key);
+            return self.settle(core);
+        }
         if self.readable || self.protocol.may_have_event() || core.drain == Drain::HandOver {
             return self.advance(core);
         }

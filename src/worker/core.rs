@@ -68,6 +68,10 @@ pub(crate) struct Core {
     pub wear: Wear,
     /// What the master reads along.
     pub board: Scoreboard,
+    /// How long the application took for the last request.
+    pub last_ran: Duration,
+    /// Connections whose responses are complete, and will be written together.
+    pub held_back: Vec<Key>,
     date: DateCache,
     /// Then the clock is asked again.
     date_until: Instant,
@@ -114,6 +118,8 @@ impl Core {
             hand_off: HandOff::new(queue),
             wear,
             board,
+            last_ran: Duration::ZERO,
+            held_back: Vec::new(),
             date: DateCache::new(SystemTime::now()),
             date_until: now,
             spare_requests: Vec::new(),
@@ -156,6 +162,11 @@ impl Core {
             0 => self.ready.push_back(job),
             later => self.ready.insert(self.ready.len() - later, job),
         }
+    }
+
+    /// Its response waits to be written with others.
+    pub fn is_held_back(&self, connection: Key) -> bool {
+        self.held_back.contains(&connection)
     }
 
     /// Takes a request back that no application thread has taken yet.

@@ -60,7 +60,7 @@ pub use response::{Flow, Response};
 
 use self::core::Core;
 use access_log::{AccessLog, Whereabouts};
-use connection::Connection;
+use connection::{Connection, Fate};
 use flight::Job;
 use hand_off::Drain;
 use keyed::{Keyed, Source};
@@ -300,6 +300,7 @@ impl Shared {
         let mut driver = self.driver.lock().unwrap_or_else(|_| std::process::abort());
         self.seat.take();
         let mut state = self.lock();
+        state.write_held_back();
         if std::mem::take(&mut state.listeners.held_back) {
             // What the relief thread has left is watched again before the wait, not after it.
             state.finish_turn();
@@ -379,12 +380,10 @@ impl Shared {
         let Job { connection, id, request, cpu, .. } = job;
         state.with_connection(connection, |connection, core| {
             connection.returned(id, request, cpu, core);
-            if connection.protocol.has_unread() {
-                // A client that sends on and on, without waiting for answers, has its turn after the others.
-                core.revisit.push_back(connection.key);
-                return connection.settle(core);
+            match core.is_held_back(connection.key) {
+                true => Fate::Keep,
+                false => connection.after_response(core),
             }
-            connection.after_response(core)
         });
         state.running = state.running.saturating_sub(1);
         state.show_load();
@@ -400,6 +399,15 @@ impl Shared {
             let _ = self.waker.wake();
         }
         next
+    }
+
+    /// Small requests follow each other without a pause, as they have for a while: their responses may be written together.
+    /// Whoever takes the seat writes them, so also the relief thread if one of the requests is not small. To be asked with
+    /// the state locked: the relief thread says that it drives, and then locks the state to write what waits.
+    fn holds_back(&self) -> bool {
+        self.seat.patience() > relief::PATIENCE
+            && !self.seat.is_relieved()
+            && self.config.processes.threads == 1
     }
 
     fn end(&self, exit: WorkerExit) {

@@ -154,6 +154,7 @@ fn drive(shared: &Shared, left: u64) -> io::Result<()> {
             return Ok(());
         }
         state.core.begin_turn();
+        state.write_held_back();
         hand_over(shared, &mut state);
         state.finish_turn();
     }

@@ -172,8 +172,10 @@ impl<'a> Response<'a> {
     fn send(&mut self, block: Option<Block<'_>>, end: bool) -> Flow {
         let (id, head, most) = (self.id, &mut self.head, self.shared.config.limits.max_output_bytes);
         let first = !std::mem::replace(&mut self.head_sent, true);
+        let shared = self.shared;
         let mut flow = Flow::Stop;
-        self.shared.lock().with_connection(self.connection, |connection, core| {
+        shared.lock().with_connection(self.connection, |connection, core| {
+            let may_wait = first && shared.holds_back();
             if !connection.is_gone(id) {
                 if first {
                     connection.send_head(id, head, core);
@@ -186,7 +188,12 @@ impl<'a> Response<'a> {
             }
             if end {
                 // The application returns next, and the connection is settled then.
-                connection.write(core);
+                if !(core.is_held_back(connection.key) || may_wait && connection.hold_back(core)) {
+                    connection.write(core);
+                }
+                return Fate::Keep;
+            }
+            if may_wait && connection.is_complete(id) && connection.hold_back(core) {
                 return Fate::Keep;
             }
             let fate = connection.settle(core);

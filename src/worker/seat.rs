@@ -104,7 +104,6 @@ impl Seat {
     }
 
     /// The relief thread drives.
-    #[cfg(test)]
     pub fn is_relieved(&self) -> bool {
         self.relieved.load(Ordering::SeqCst)
     }

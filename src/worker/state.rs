@@ -161,6 +161,15 @@ impl State {
         self.ends_now();
     }
 
+    /// What was to be written together is written.
+    pub fn write_held_back(&mut self) {
+        for index in 0..self.core.held_back.len() {
+            let key = self.core.held_back[index];
+            self.with_connection(key, |connection, core| connection.after_response(core));
+        }
+        self.core.held_back.clear();
+    }
+
     /// How much there is to do, for the scoreboard.
     pub fn show_load(&mut self) {
         let Core { board, ready, scripts, .. } = &mut self.core;

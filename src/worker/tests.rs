@@ -329,6 +329,72 @@ fn small_requests_that_wait_are_shared_with_a_worker_that_is_free() {
     });
 }
 
+/// Their connections are watched: each has had an answer.
+fn known_clients(worker: &Running) -> [TcpStream; 3] {
+    [(); 3].map(|()| {
+        let mut client = worker.connect();
+        client.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+        assert!(read_answer(&mut client).ends_with("/hello"));
+        client
+    })
+}
+
+/// A small request comes together with a long one, behind which nobody looks for as long as `patience`. Calls `meanwhile`
+/// with the client of the small one while the long one runs. Tells whether the response had to wait.
+fn small_and_long(
+    worker: &Running,
+    clients: &mut [TcpStream; 3],
+    patience: Duration,
+    meanwhile: impl FnOnce(&mut TcpStream),
+) -> bool {
+    let ask = |client: &mut TcpStream, path| {
+        write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("taken");
+    };
+    let [first, small, long] = clients;
+    worker.shared.seat.set_patience(patience);
+    ask(first, "/wait");
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    let before = worker.small.load(Ordering::Relaxed);
+    ask(small, "/small");
+    ask(long, "/wait");
+    worker.gate.send(()).expect("it waits");
+    assert!(read_answer(first).ends_with("waited"));
+    worker.entered.recv_timeout(PATIENCE).expect("the application runs");
+    let has_run = worker.small.load(Ordering::Relaxed) > before;
+    small.set_nonblocking(true).expect("a socket");
+    let is_silent = small.peek(&mut [0]).is_err();
+    small.set_nonblocking(false).expect("a socket");
+    meanwhile(small);
+    worker.gate.send(()).expect("it waits");
+    assert!(read_answer(long).ends_with("waited"));
+    has_run && is_silent
+}
+
+#[test]
+fn responses_of_small_requests_that_wait_are_written_together() {
+    let worker = Running::start(&[]);
+    let mut clients = known_clients(&worker);
+    until(|| {
+        let waited = small_and_long(&worker, &mut clients, PATIENCE * 100, |_| ());
+        assert!(read_answer(&mut clients[1]).ends_with("small"), "with the long one's");
+        waited.then_some(())
+    });
+}
+
+#[test]
+fn a_response_that_waits_for_others_does_not_wait_for_a_long_request() {
+    // No other timer looks after the connection.
+    let worker = Running::start(&["--keep-alive-timeout", "3600", "--head-timeout", "3600"]);
+    let mut clients = known_clients(&worker);
+    until(|| {
+        let patience = Duration::from_millis(50);
+        let waited = small_and_long(&worker, &mut clients, patience, |small| {
+            assert!(read_answer(small).ends_with("small"), "while the long one runs");
+        });
+        waited.then_some(())
+    });
+}
+
 #[test]
 fn small_requests_that_follow_each_other_are_not_taken_for_a_long_one() {
     const CLIENTS: usize = 50;
