@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::Bench;
+use crate::cli::{Bench, BenchStep};
 use crate::config::StartupError;
 use load::{Load, Measured};
 use plan::{Case, Plan};
@@ -110,6 +110,9 @@ fn measure(case: &Case, plan: &Plan, progress: &Progress) -> Result<Outcome, Sta
     }
     let load = Load { target: &target, connections: plan.concurrency };
     progress.say(&format!("{name}: warm-up"));
+    if case.step == Some(BenchStep::Warm) {
+        load.closed(plan.learning());
+    }
     // Also one client alone: what a request costs when nobody else asks.
     let alone = load.alone(plan.warm_up());
     load.closed(plan.warm_up());

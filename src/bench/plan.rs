@@ -134,6 +134,12 @@ impl Plan {
         (self.duration / 4).min(Duration::from_secs(1))
     }
 
+    /// For how long a warm interpreter is asked before anything counts: it learns then what the script loads, and beside that
+    /// answers late.
+    pub(super) fn learning(&self) -> Duration {
+        self.duration.min(Duration::from_secs(4))
+    }
+
     fn urls(&mut self, options: &Bench) -> Result<(), StartupError> {
         if options.app.is_some() || !options.script.is_empty() {
             return Err(StartupError::usage("--url measures what runs already: leave APP and --script out"));
