@@ -245,7 +245,7 @@ impl Connection {
 
     /// The whole body has been given, as far as the head announces it.
     pub(super) fn is_complete(&mut self, id: RequestId) -> bool {
-        self.flight(id).and_then(|flight| flight.outgoing.guard.as_ref()).is_some_and(|guard| guard.is_full())
+        self.flight(id).is_some_and(|flight| flight.outgoing.is_full())
     }
 
     /// Nobody waits for what the application may still say.
